@@ -1,0 +1,1 @@
+"""Parallel solution of nonlinear recurrences."""
