@@ -1,0 +1,231 @@
+"""Exact derivatives of a trajectory: one more linear recurrence, then local products.
+
+With ``g = dL/dh``, solve ``lam_t = g_t + A_{t+1}^T lam_{t+1}`` backwards in time; then
+``dL/dtheta = sum_t lam_t^T df/dtheta``, ``dL/dx_t = lam_t^T df/dx_t``, ``dL/dh_0 = A_1^T lam_1``.
+The blocks A are the exact ones at the returned states, whatever method found them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pararnn_solvers import tree
+from pararnn_solvers.bidiagonal import BlockBidiagonal, block_matvec
+from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.solvers.solution import Solution
+from pararnn_solvers.system import Array, System
+
+MOST_DIRECTIONS = 256
+GROUP = 16  # directions carried at once: bounds the memory of their tangents
+
+
+class Gradients(NamedTuple):
+    """``dL/dtheta`` (nested as theta is), ``dL/dx`` (as x) and ``dL/dh_0`` (as h0)."""
+
+    theta: Any
+    x: Array | None
+    h0: Array
+
+
+def gradients(solution: Solution, dh: Array) -> Gradients:
+    """Return the gradients of a loss L from ``dh = dL/dh``.
+
+    Parameters
+    ----------
+    solution : Solution
+    dh : array, shape (T, *batch, d), dtype of the states
+
+    Returns
+    -------
+    Gradients
+        ``theta`` has None for leaves that are not real numbers (integers, text).
+
+    Raises
+    ------
+    InvalidInput
+        If dh has another shape or dtype, or theta has more than 256 real entries and the
+        recurrence no ``vjp=``.
+
+    Notes
+    -----
+    Cost: one evaluation with k tangents and one linear recurrence. Then, with ``vjp=``, one call
+    of it; without, one evaluation with m tangents for x (shape (..., m)) and one with as many as
+    theta has real entries, carried 16 at a time.
+
+    Source: Griewank & Walther 2008, chapter 3; Danieli et al. 2025 (arXiv 2510.21450), section 3.3.
+    """
+    system, h = solution.system, solution.h
+    dh = like("dh", dh, h)
+    _, blocks = system.linearize(h)
+    lam = BlockBidiagonal(blocks).solve_adjoint(dh, solution.scan)
+    dh0 = np.zeros_like(system.h0)
+    if len(h):
+        dh0 = block_matvec(blocks[0], lam[0], adjoint=True)
+    previous = system.previous(h)
+    if system.recurrence.vjp is not None:
+        products = partial(_vjp, system.recurrence.vjp, lam)
+        _, dx, dtheta = system.apply(products, previous, system.x)
+        return Gradients(dtheta, dx, dh0)
+    return Gradients(theta_gradient(system, previous, lam), x_gradient(system, previous, lam), dh0)
+
+
+def _vjp(vjp: Callable[..., Any], lam: Array, h: Array, x: Array | None, theta: Any) -> Any:
+    return vjp(h, x, theta, lam)
+
+
+def x_gradient(system: System, previous: Array, lam: Array) -> Array | None:
+    """Return ``lam_t^T df/dx_t`` by tangents in the m directions of x."""
+    if system.x is None:
+        return None
+    m = system.x.shape[-1]
+    dx = np.empty_like(system.x)
+    unit = np.eye(m, dtype=system.x.dtype)
+    for part in system.slabs(min(m, GROUP)):
+        for group in groups(m):
+            tangent = differentiate_inputs(system, previous[part], system.x[part], unit[group])
+            dx[part][..., group] = np.einsum("p...i,...i->...p", tangent, lam[part])
+    return dx
+
+
+def differentiate_inputs(system: System, h: Array, x: Array, directions: Array) -> Array:
+    """Return ``df/dx v`` for each direction v of shape (m,)."""
+
+    def tangent(h: Array, x: Array, theta: Any) -> Array:
+        step = system.recurrence.step
+        result: Array = system.recurrence.derivative(lambda u: step(h, u, theta), x, directions)[1]
+        return result
+
+    result: Array = system.apply(tangent, h, x)
+    return result
+
+
+def theta_gradient(system: System, previous: Array, lam: Array) -> Any:
+    """Return ``sum_t lam_t^T df/dtheta`` by tangents in every real entry of theta."""
+    leaves, rebuild = tree.flatten(system.theta)
+    entries = sum(np.size(leaf) for leaf in leaves if tree.is_differentiable(leaf))
+    if entries > MOST_DIRECTIONS:
+        raise InvalidInput(
+            f"theta has {entries} real entries; beyond {MOST_DIRECTIONS} give the recurrence its "
+            "products: Recurrence(step, vjp=...) with vjp(h, x, theta, lam) -> (dh, dx, dtheta)"
+        )
+    return rebuild(
+        [
+            leaf_gradient(system, previous, lam, leaves, i) if tree.is_differentiable(leaf) else None
+            for i, leaf in enumerate(leaves)
+        ]
+    )
+
+
+def leaf_gradient(
+    system: System, previous: Array, lam: Array, leaves: list[Any], index: int
+) -> Array:
+    """Return the gradient by one leaf of theta, in the leaf's shape and dtype."""
+    leaf = np.asarray(leaves[index])
+    _, rebuild = tree.flatten(system.theta)
+    units = np.eye(leaf.size, dtype=leaf.dtype).reshape(leaf.size, *leaf.shape)
+    gradient = np.zeros(leaf.size, leaf.dtype)
+
+    def tangent(group: slice, h: Array, x: Array | None, theta: Any) -> Array:
+        def by_leaf(value: Any) -> Any:
+            changed = rebuild([value if i == index else other for i, other in enumerate(leaves)])
+            return system.recurrence.step(h, x, changed)
+
+        result: Array = system.recurrence.derivative(by_leaf, leaf, units[group])[1]
+        return result
+
+    for part in system.slabs(min(leaf.size, GROUP)):
+        x = None if system.x is None else system.x[part]
+        for group in groups(leaf.size):
+            along = system.apply(partial(tangent, group), previous[part], x)
+            flat = along.reshape(len(along), -1)
+            gradient[group] += flat @ lam[part].ravel()
+    return gradient.reshape(leaf.shape)
+
+
+def groups(count: int) -> list[slice]:
+    """Cut `count` directions in groups that are carried together."""
+    return [slice(i, min(i + GROUP, count)) for i in range(0, count, GROUP)]
+
+
+def jvp(
+    solution: Solution,
+    *,
+    dx: Array | None = None,
+    dtheta: Any = None,
+    dh0: Array | None = None,
+) -> Array:
+    """Return the change of the trajectory along a change of x, theta and h0, to first order.
+
+    Parameters
+    ----------
+    solution : Solution
+    dx, dh0 : arrays of the shapes of x and h0, optional
+    dtheta : nested as theta is, optional
+        None, whole or in place of a leaf, is no change.
+
+    Returns
+    -------
+    array, shape (T, *batch, d)
+
+    Notes
+    -----
+    Cost: one evaluation with k tangents, one with a single tangent, and one linear recurrence.
+    """
+    system, h = solution.system, solution.h
+    _, blocks = system.linearize(h)
+    rhs = np.zeros_like(h)
+    if dx is not None or dtheta is not None:
+        rhs = local_change(system, h, dx, dtheta)
+    if dh0 is not None and len(h):
+        rhs[0] += block_matvec(blocks[0], like("dh0", dh0, system.h0))
+    return BlockBidiagonal(blocks).solve(rhs, solution.scan)
+
+
+def local_change(system: System, h: Array, dx: Array | None, dtheta: Any) -> Array:
+    """Return ``df/dx dx + df/dtheta dtheta`` at every step, the state held."""
+    leaves, rebuild = tree.flatten(system.theta)
+    changes = matching_leaves(system.theta, dtheta)
+    if dx is not None and system.x is None:
+        raise InvalidInput("dx is given for a recurrence without x; leave it out")
+    dx = None if dx is None else like("dx", dx, system.x)
+
+    def change(previous: Array, x: Array | None, theta: Any) -> Array:
+        def along(e: Any) -> Any:
+            moved = [a if da is None else a + e * da for a, da in zip(leaves, changes, strict=True)]
+            return system.recurrence.step(previous, x if dx is None else x + e * dx, rebuild(moved))
+
+        zero = np.zeros(1, h.dtype)
+        result: Array = system.recurrence.derivative(along, zero, np.ones((1, 1), h.dtype))[1][0]
+        return result
+
+    result: Array = system.apply(change, system.previous(h), system.x)
+    return np.array(np.broadcast_to(result, h.shape))
+
+
+def matching_leaves(theta: Any, dtheta: Any) -> list[Any]:
+    """Return a change, or None, for every leaf of theta."""
+    if theta is None or dtheta is None:
+        return [None] * len(tree.flatten(theta)[0])
+    keys, children, build = tree.open_container(theta)
+    if build is None:
+        return [like("dtheta", dtheta, theta)]
+    other_keys, others, _ = tree.open_container(dtheta)
+    if keys != other_keys:
+        raise InvalidInput(f"dtheta has entries {other_keys}; expected those of theta, {keys}")
+    pairs = zip(children, others, strict=True)
+    return [change for child, other in pairs for change in matching_leaves(child, other)]
+
+
+def like(name: str, array: Any, reference: Any) -> Array:
+    """Return an array after checking that it has the shape and dtype of a reference."""
+    array, reference = np.asarray(array), np.asarray(reference)
+    if array.shape != reference.shape or array.dtype != reference.dtype:
+        raise InvalidInput(
+            f"{name} has shape {array.shape} and dtype {array.dtype}; expected {reference.shape} "
+            f"and {reference.dtype}"
+        )
+    return array

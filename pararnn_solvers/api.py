@@ -1,0 +1,181 @@
+"""What users call: validate, pick, call. No mathematics."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pararnn_solvers import linear, solvers
+from pararnn_solvers.errors import ConvergenceError, ConvergenceWarning, InvalidInput
+from pararnn_solvers.progress import observer
+from pararnn_solvers.recurrence import Array, Recurrence
+from pararnn_solvers.solvers.memory import check_memory
+from pararnn_solvers.solvers.sequential import finish_sequentially, rollout_system
+from pararnn_solvers.solvers.solution import Solution
+from pararnn_solvers.solvers.stopping import Status, Stopping
+from pararnn_solvers.system import System
+from pararnn_solvers.validation import make_system, probe
+
+ON_FAILURE = ("raise", "warn", "sequential")
+
+
+def solve(
+    recurrence: Recurrence | Callable[..., Any],
+    x: Any,
+    h0: Any,
+    theta: Any = None,
+    *,
+    steps: int | None = None,
+    method: Any = "auto",
+    backend: Any = "auto",
+    guess: Any = None,
+    atol: float | None = None,
+    rtol: float | None = None,
+    max_iter: int = 100,
+    on_failure: str = "raise",
+    callback: Callable[..., Any] | None = None,
+    progress: bool = False,
+) -> Solution:
+    """Return the trajectory of ``h_t = step(h_{t-1}, x_t, theta)``, solved for all t at once.
+
+    Parameters
+    ----------
+    recurrence : Recurrence or callable
+        ``step(h, x, theta)``, or a :class:`Recurrence` that says more about it.
+    x : array, shape (T, *batch, m), or None
+        Inputs, float32 or float64. None for a recurrence without input: then give `steps`.
+    h0 : array, shape (*batch, d)
+        Initial states, dtype of x.
+    theta : nested containers of arrays, optional
+        Parameters, shared by all steps and sequences.
+    steps : int, optional
+        T where x is None.
+    method : str or method
+        A name out of ``solvers.METHODS`` or a value such as ``newton(chunk=64)``.
+    backend : str or scan
+        What solves the linear recurrences: ``"auto"`` (numba), a name out of ``linear.BACKENDS``,
+        or a function ``scan(blocks, rhs, *, adjoint=False)``.
+    guess : array, callable or str, optional
+        The trajectory to start from, a function from the system to one, or a name out of
+        ``guess.GUESSES``. Default ``f(0, x)``; a moving window holds its last state.
+    atol, rtol : float, optional
+        Tolerance ``|F_t| <= atol + rtol |h_t|`` (maximum norm) on the residual of the returned
+        states at every step. Default ``eps**0.75`` of the dtype.
+    max_iter : int
+        Most iterations; for a moving window, since it last moved.
+    on_failure : {"raise", "warn", "sequential"}
+        What to do about sequences that do not converge: raise ConvergenceError (it carries the
+        partial solution), warn, or compute them step by step from their converged prefix.
+    callback : callable, optional
+        Called with a :class:`State` after each iteration; may raise StopIteration to stop.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    InvalidInput, InsufficientMemory, BackendUnavailable, NotDifferentiable
+        Before the first iteration.
+    ConvergenceError
+        With ``on_failure="raise"``.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(1000.0))[:, None]
+    >>> sol = prs.solve(lambda h, x, a: np.tanh(a * h + x), x, np.zeros(1), 0.5)
+    >>> sol.status.name, sol.h.shape
+    ('CONVERGED', (1000, 1))
+    """
+    if on_failure not in ON_FAILURE:
+        raise InvalidInput(f"on_failure is {on_failure!r}; expected one of {ON_FAILURE}")
+    stopping = Stopping(atol, rtol, max_iter)
+    system = make_system(recurrence, x, h0, theta, steps)
+    chosen, (backend_name, scan) = solvers.load(method), load_backend(backend)
+    flat = with_one_batch_axis(system)
+    probe(flat)
+    check_memory(flat, chosen)
+    with observer(flat, callback, progress) as observe:
+        solution = chosen.solve(flat, flatten_guess(guess, system), scan, stopping, observe)
+    if on_failure == "sequential":
+        solution = finish_sequentially(solution, stopping)
+    solution = with_batch_axes(solution, system)
+    solution = replace(solution, method=solution.method or str(chosen), backend=backend_name)
+    if not solution.success and solution.status is not Status.STOPPED:
+        if on_failure == "raise":
+            raise ConvergenceError(solution.message, solution)
+        warnings.warn(solution.message, ConvergenceWarning, stacklevel=2)
+    return solution
+
+
+def rollout(
+    recurrence: Recurrence | Callable[..., Any],
+    x: Any,
+    h0: Any,
+    theta: Any = None,
+    *,
+    steps: int | None = None,
+) -> Array:
+    """Return the trajectory computed one step after another, shape (T, *batch, d).
+
+    Parameters are those of :func:`solve`.
+
+    Notes
+    -----
+    Cost: T calls of `step`, one after another.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> prs.rollout(lambda h, x, _: h + x, np.ones((3, 1)), np.zeros(1)).ravel()
+    array([1., 2., 3.])
+    """
+    system = make_system(recurrence, x, h0, theta, steps)
+    h = np.empty(system.shape, system.h0.dtype)
+    rollout_system(system, h)
+    return h
+
+
+def load_backend(backend: Any) -> tuple[str, linear.Scan]:
+    """Return the name and the function of a backend given by name or as a function."""
+    if callable(backend):
+        return getattr(backend, "__qualname__", type(backend).__name__), backend
+    name = "numba" if backend == "auto" else backend
+    return name, linear.load(name)
+
+
+def with_one_batch_axis(system: System) -> System:
+    """Return the same equations with all batch axes in one: what the methods work on."""
+    T, *batch, d = system.shape
+    sequences = int(np.prod(batch))
+    x = None if system.x is None else system.x.reshape(T, sequences, system.x.shape[-1])
+    return replace(system, x=x, h0=system.h0.reshape(sequences, d))
+
+
+def flatten_guess(guess: Any, system: System) -> Any:
+    """Return an array guess with one batch axis, after checking its shape; others as they are."""
+    if guess is None or isinstance(guess, str) or callable(guess):
+        return guess
+    guess = np.asarray(guess)
+    if guess.shape != system.shape:
+        raise InvalidInput(f"guess has shape {guess.shape}; expected (T, *batch, d) {system.shape}")
+    return guess.reshape(len(guess), -1, guess.shape[-1])
+
+
+def with_batch_axes(solution: Solution, system: System) -> Solution:
+    """Return a solution of the flattened equations in the shapes of the user's."""
+    batch = system.h0.shape[:-1]
+    return replace(
+        solution,
+        h=solution.h.reshape(system.shape),
+        sequence_status=solution.sequence_status.reshape(batch),
+        residual_norms=solution.residual_norms.reshape(-1, *batch),
+        system=system,
+    )

@@ -1,0 +1,282 @@
+"""NumPy functions which join, split or select entries, applied to dual arrays.
+
+Linear functions without a rule of their own act on one direction at a time. Functions of shapes
+and predicates act on the value alone, and give plain arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from pararnn_solvers.autodiff.dual import ARRAY_FUNCTIONS, PLAIN_ARRAY, TAKE_DTYPE, Dual, elementwise, implements
+from pararnn_solvers.autodiff.tangents import Array, full, lift
+from pararnn_solvers.errors import NotDifferentiable
+
+__all__ = ["unwrap"]
+
+
+def unwrap(tree: Any) -> Any:
+    """Replace the dual arrays in nested lists, tuples and dicts by their values."""
+    if isinstance(tree, Dual):
+        return tree.value
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(unwrap(leaf) for leaf in tree)
+    if isinstance(tree, dict):
+        return {key: unwrap(leaf) for key, leaf in tree.items()}
+    return tree
+
+
+_function: Any
+
+# --- functions of the value alone -------------------------------------------------------------
+
+
+def _on_values(function: Any) -> Callable[..., Any]:
+    def implementation(*args: Any, **kwargs: Any) -> Any:
+        return function(*unwrap(args), **unwrap(kwargs))
+
+    return implementation
+
+
+for _function in (
+    *(np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.min_scalar_type, np.common_type),
+    *(np.isclose, np.allclose, np.array_equal, np.array_equiv, np.all, np.any, np.count_nonzero),
+    *(np.argmax, np.argmin, np.argsort, np.nonzero, np.flatnonzero, np.argwhere, np.searchsorted),
+    *(np.iscomplexobj, np.isrealobj, np.iscomplex, np.isreal, np.isposinf, np.isneginf),
+    *(np.round, np.around, np.fix, np.digitize, np.imag, np.may_share_memory, np.shares_memory),
+):
+    ARRAY_FUNCTIONS[_function] = _on_values(_function)
+    TAKE_DTYPE.add(_function)
+
+
+def _constant_like(function: Any) -> Callable[..., Any]:
+    def implementation(a: Any, *args: Any, **kwargs: Any) -> Any:
+        value = function(*unwrap((a, *args)), **unwrap(kwargs))
+        if not isinstance(a, Dual) or value.dtype.kind not in "fc":
+            return value
+        # Dual, with zero tangent, so that entries which depend on the state can be written to it.
+        p = a.tangent.shape[0]
+        return Dual(value, np.zeros_like(value, shape=(p, *(1,) * value.ndim)))
+
+    return implementation
+
+
+for _function in (np.zeros_like, np.ones_like, np.empty_like):
+    ARRAY_FUNCTIONS[_function] = _constant_like(_function)
+    TAKE_DTYPE.add(_function)
+
+
+TAKE_DTYPE.update({np.full_like, np.copyto})
+
+
+@implements(np.full_like)
+def _full_like(a: Any, fill_value: Any, *args: Any, **kwargs: Any) -> Any:
+    if not isinstance(fill_value, Dual):
+        return _constant_like(np.full_like)(a, fill_value, *args, **kwargs)
+    like = a.value if isinstance(a, Dual) else a
+    return fill_value + np.zeros_like(like, *args, **kwargs)
+
+
+@implements(np.copyto)
+def _copyto(dst: Array, src: Array, casting: str = "same_kind") -> None:
+    if not isinstance(dst, Dual):
+        raise NotDifferentiable(PLAIN_ARRAY)
+    dst[...] = src
+
+
+# --- joining and splitting --------------------------------------------------------------------
+
+
+@implements(np.concatenate, np.concat)
+def _concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Array:
+    if axis is None:
+        arrays, axis = [np.ravel(a) for a in arrays], 0
+    values = [np.asarray(a) if isinstance(a, (int, float, list)) else unwrap(a) for a in arrays]
+    value = np.concatenate(values, axis)
+    axis = normalize_axis_index(axis, value.ndim) + 1
+    tangents = [a.tangent if isinstance(a, Dual) else None for a in arrays]
+    # Unit axes stay only where every part has them.
+    common = np.broadcast_shapes(*_with_unit(tangents, axis))
+    parts = []
+    for part, tangent in zip(values, tangents, strict=True):
+        shape = (*common[:axis], part.shape[axis - 1], *common[axis + 1 :])
+        zero = np.zeros_like(value, shape=(1,) * len(shape))
+        parts.append(np.broadcast_to(zero if tangent is None else tangent, shape))
+    return Dual(value, np.concatenate(parts, axis))
+
+
+def _with_unit(tangents: Sequence[Any], axis: int) -> list[tuple[int, ...]]:
+    """Shapes of the tangents with size 1 along ``axis``."""
+    return [(*t.shape[:axis], 1, *t.shape[axis + 1 :]) for t in tangents if t is not None]
+
+
+@implements(np.append)
+def _append(arr: Array, values: Array, axis: int | None = None) -> Array:
+    return _concatenate([arr, values], axis)
+
+
+@implements(np.stack)
+def _stack(arrays: Sequence[Any], axis: int = 0) -> Array:
+    shape = np.broadcast_shapes(*(np.shape(a) for a in arrays))
+    if any(np.shape(a) != shape for a in arrays):
+        raise ValueError("all input arrays must have the same shape")
+    return _concatenate([np.expand_dims(a, axis) for a in arrays], axis)
+
+
+@implements(np.vstack)
+def _vstack(tup: Sequence[Any]) -> Array:
+    return _concatenate([np.atleast_2d(a) for a in tup], 0)
+
+
+@implements(np.hstack)
+def _hstack(tup: Sequence[Any]) -> Array:
+    return _concatenate([np.atleast_1d(a) for a in tup], int(np.ndim(tup[0]) > 1))
+
+
+@implements(np.dstack)
+def _dstack(tup: Sequence[Any]) -> Array:
+    return _concatenate([np.atleast_3d(a) for a in tup], 2)
+
+
+@implements(np.column_stack)
+def _column_stack(tup: Sequence[Any]) -> Array:
+    return _concatenate([a if np.ndim(a) > 1 else np.reshape(a, (-1, 1)) for a in tup], 1)
+
+
+@implements(np.array_split)
+def _array_split(ary: Array, indices_or_sections: Any, axis: int = 0) -> Array:
+    axis = normalize_axis_index(axis, ary.ndim)
+    size = ary.shape[axis]
+    if isinstance(indices_or_sections, (int, np.integer)):
+        each, larger = divmod(size, int(indices_or_sections))
+        cuts = [i * each + min(i, larger) for i in range(int(indices_or_sections) + 1)]
+    else:
+        cuts = [0, *(int(i) for i in indices_or_sections), size]
+    before = (slice(None),) * axis
+    return [ary[(*before, slice(*ends))] for ends in zip(cuts[:-1], cuts[1:], strict=True)]
+
+
+@implements(np.split)
+def _split(ary: Array, indices_or_sections: Any, axis: int = 0) -> Array:
+    if isinstance(indices_or_sections, (int, np.integer)):
+        if ary.shape[axis] % indices_or_sections:
+            raise ValueError("array split does not result in an equal division")
+    return _array_split(ary, indices_or_sections, axis)
+
+
+@implements(np.hsplit)
+def _hsplit(ary: Array, indices_or_sections: Any) -> Array:
+    return _split(ary, indices_or_sections, int(ary.ndim > 1))
+
+
+@implements(np.vsplit)
+def _vsplit(ary: Array, indices_or_sections: Any) -> Array:
+    return _split(ary, indices_or_sections, 0)
+
+
+@implements(np.dsplit)
+def _dsplit(ary: Array, indices_or_sections: Any) -> Array:
+    return _split(ary, indices_or_sections, 2)
+
+
+@implements(getattr(np, "unstack", None))  # NumPy 2.1
+def _unstack(x: Array, /, *, axis: int = 0) -> tuple[Any, ...]:
+    return tuple(np.moveaxis(x, axis, 0))
+
+
+# --- selecting --------------------------------------------------------------------------------
+
+
+@implements(np.where)
+def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
+    condition = unwrap(condition)
+    if x is None:
+        return np.nonzero(condition)
+    out = np.where(condition, unwrap(x), unwrap(y))
+    branches = [lift(a.tangent, out.ndim) if isinstance(a, Dual) else 0 for a in (x, y)]
+    if not any(isinstance(a, Dual) for a in (x, y)):
+        return out
+    return Dual(out, np.where(condition, *branches))
+
+
+@implements(np.select)
+def _select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
+    out = default
+    for condition, choice in zip(condlist[::-1], choicelist[::-1], strict=True):
+        out = np.where(condition, choice, out)
+    return out
+
+
+@implements(np.clip)
+def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
+    low = min if a_min is None else a_min
+    high = max if a_max is None else a_max
+    if low is None or high is None:
+        out = a if low is None else np.maximum(a, low)
+        return out if high is None else np.minimum(out, high)
+    return elementwise("clip", np.clip, a, low, high)
+
+
+@implements(np.nan_to_num)
+def _nan_to_num(x: Array, copy: bool = True, **replacements: Any) -> Array:
+    value = np.nan_to_num(x.value, **replacements)
+    return Dual(value, np.where(np.isfinite(x.value), x.tangent, 0))
+
+
+@implements(np.interp)
+def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None) -> Array:
+    if isinstance(xp, Dual) or isinstance(fp, Dual):
+        raise NotDifferentiable("numpy.interp has a derivative rule for its first argument only")
+    value = np.interp(x.value, xp, fp, left, right)
+    xp, fp = np.asarray(xp), np.asarray(fp)
+    piece = np.clip(np.searchsorted(xp, x.value, side="right") - 1, 0, len(xp) - 2)
+    inside = (x.value >= xp[0]) & (x.value <= xp[-1])
+    slope = (np.diff(fp) / np.diff(xp))[piece]
+    return Dual(value, np.where(inside, slope, 0) * x.tangent)
+
+
+@implements(np.sort)
+def _sort(a: Array, axis: int = -1, kind: Any = None, *, stable: Any = None) -> Array:
+    return np.take_along_axis(a, np.argsort(a.value, axis, kind, stable=stable), axis)
+
+
+# --- other linear functions -------------------------------------------------------------------
+
+
+def _by_direction(function: Any) -> Callable[..., Any]:
+    def implementation(a: Any, *args: Any, **kwargs: Any) -> Any:
+        value = function(a.value, *args, **kwargs)
+        if np.may_share_memory(value, a.value):
+            value = value.copy()
+        tangent = [function(t, *args, **kwargs) for t in full(a.tangent, a.shape)]
+        return Dual(value, np.stack(tangent))
+
+    return implementation
+
+
+for _function in (
+    *(np.cumsum, np.diff, np.roll, np.trace, np.linalg.trace, np.tril, np.triu, np.repeat, np.tile),
+    *(np.take, np.take_along_axis, np.resize, np.delete),
+):
+    ARRAY_FUNCTIONS[_function] = _by_direction(_function)
+
+
+@implements(getattr(np, "astype", None))  # NumPy 2.1
+def _astype(x: Array, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Array:
+    return x.astype(dtype)
+
+
+@implements(np.diag)
+def _diag(v: Array, k: int = 0) -> Array:
+    return np.diagonal(v, k) if v.ndim == 2 else _by_direction(np.diag)(v, k)
+
+
+@implements(np.pad)
+def _pad(array: Array, pad_width: Any, mode: str = "constant") -> Array:
+    if mode not in ("constant", "edge", "wrap", "reflect", "symmetric"):
+        raise NotDifferentiable(f"numpy.pad with mode={mode!r} has no derivative rule here")
+    return _by_direction(np.pad)(array, pad_width, mode)

@@ -1,0 +1,140 @@
+"""A recurrence ``h_t = step(h_{t-1}, x_t, theta)``: one function, and what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pararnn_solvers.autodiff import DERIVATIVES
+from pararnn_solvers.bidiagonal import block_matvec
+from pararnn_solvers.errors import InvalidInput
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """The recurrence ``h_t = step(h_{t-1}, x_t, theta)``.
+
+    Parameters
+    ----------
+    step : callable
+        ``step(h, x, theta)`` maps states ``h (..., d)`` and inputs ``x (..., m)`` to the next
+        states ``(..., d)``, in NumPy, for any leading axes: states are never mixed across them.
+        Without input ``x`` is None.
+    block_size : int, optional
+        ``k``: the state is ``d/k`` channels of ``k`` components, component-major
+        (``h.reshape(..., k, n)``), and channels do not couple. 1 is a diagonal Jacobian; None
+        makes no assumption (one dense block, ``k = d``).
+    jacobian : callable or {"cs", "2-point", "3-point"}, optional
+        ``jacobian(h, x, theta)`` returns df/dh as a diagonal ``(..., d)``, as matrices
+        ``(..., d, d)`` or as blocks ``(..., k, k, n)``. The names ask for the complex step or for
+        finite differences. None differentiates `step` exactly by dual arrays.
+    vjp : callable, optional
+        ``vjp(h, x, theta, lam)`` returns the products ``(lam^T df/dh, lam^T df/dx,
+        lam^T df/dtheta)``: shapes of h, of x, and of theta (summed over the leading axes).
+
+    Notes
+    -----
+    Cost of the derivatives: ``k`` tangent directions beside one evaluation of `step`; with
+    ``"cs"`` or ``"2-point"`` k more evaluations, with ``"3-point"`` 2k.
+    """
+
+    step: Callable[..., Any]
+    block_size: int | None = None
+    jacobian: Callable[..., Any] | str | None = None
+    vjp: Callable[..., Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what can be refused without data."""
+        if not callable(self.step):
+            raise InvalidInput(f"step is {type(self.step).__name__}; expected step(h, x, theta)")
+        if isinstance(self.jacobian, str) and self.jacobian not in DERIVATIVES:
+            raise InvalidInput(
+                f"jacobian is {self.jacobian!r}; expected a callable or one of {list(DERIVATIVES)}"
+            )
+        if self.block_size is not None and self.block_size < 1:
+            raise InvalidInput(f"block_size is {self.block_size}; expected a positive integer")
+
+    def structure(self, d: int) -> tuple[int, int]:
+        """Return (k, n) with ``k * n == d``: the size and number of blocks of a state of size d."""
+        k = d if self.block_size is None else self.block_size
+        if d % k:
+            divisors = ", ".join(str(i) for i in range(1, d + 1) if d % i == 0)
+            raise InvalidInput(
+                f"h0 has trailing size {d}, not a multiple of block_size {k}; "
+                f"pass block_size in {{{divisors}}}"
+            )
+        return k, d // k
+
+    @property
+    def derivative(self) -> Callable[..., tuple[Array, Array]]:
+        """The way `step` is differentiated where no callable is given: see ``DERIVATIVES``."""
+        return DERIVATIVES[self.jacobian if isinstance(self.jacobian, str) else "dual"]
+
+    def linearize(self, h: Array, x: Array | None, theta: Any) -> tuple[Array, Array]:
+        """Return ``f(h, x)`` and its blocks ``df/dh``.
+
+        Parameters
+        ----------
+        h : array, shape (..., d)
+        x : array, shape (..., m), or None
+
+        Returns
+        -------
+        f : array, shape (..., d)
+        blocks : array, shape (..., k, k, n)
+        """
+        d = h.shape[-1]
+        if callable(self.jacobian):
+            f = self.step(h, x, theta)
+            return f, as_blocks(self.jacobian(h, x, theta), h)
+        k, n = self.structure(d)
+        # Component j of every channel at once: k directions reveal all n blocks.
+        directions = np.repeat(np.eye(k, dtype=h.dtype), n, axis=1)
+        f, tangent = self.derivative(lambda state: self.step(state, x, theta), h, directions)
+        columns = tangent.reshape(k, *h.shape[:-1], k, n)
+        return f, np.ascontiguousarray(np.moveaxis(columns, 0, -2))
+
+    def tangent(
+        self, directions: Array, h: Array, x: Array | None, theta: Any
+    ) -> tuple[Array, Array]:
+        """Return ``f(h, x)`` and ``df/dh v`` for each direction v.
+
+        Parameters
+        ----------
+        directions : array, shape (p, d) or (p, ..., d)
+            The same for all states, or one for each.
+        h : array, shape (..., d)
+
+        Returns
+        -------
+        f : array, shape (..., d)
+        products : array, shape (p, ..., d)
+        """
+        if callable(self.jacobian):
+            blocks = as_blocks(self.jacobian(h, x, theta), h)
+            along = [block_matvec(blocks, np.broadcast_to(v, h.shape)) for v in directions]
+            return self.step(h, x, theta), np.stack(along)
+        return self.derivative(lambda state: self.step(state, x, theta), h, directions)
+
+
+def as_blocks(jacobian: Array, h: Array) -> Array:
+    """View a diagonal (..., d), matrices (..., d, d) or blocks (..., k, k, n) as blocks."""
+    jacobian = np.asarray(jacobian)
+    lead, d = h.shape[:-1], h.shape[-1]
+    shape = jacobian.shape
+    if shape == (*lead, d):
+        return jacobian[..., None, None, :]
+    if shape == (*lead, d, d):
+        return jacobian[..., None]
+    if len(shape) == h.ndim + 2 and shape[: h.ndim - 1] == lead and shape[-3] == shape[-2]:
+        if shape[-2] * shape[-1] == d:
+            return jacobian
+    raise InvalidInput(
+        f"jacobian returned shape {shape} for states {h.shape}; expected {(*lead, d)} (diagonal), "
+        f"{(*lead, d, d)} (matrices) or {(*lead, 'k', 'k', 'n')} with k*n = {d} (blocks)"
+    )

@@ -1,0 +1,120 @@
+"""The method that is chosen when none is named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from pararnn_solvers.linear import Scan
+from pararnn_solvers.solvers.memory import available_memory, blocks_memory
+from pararnn_solvers.solvers.methods import newton, windowed
+from pararnn_solvers.solvers.sequential import sequential
+from pararnn_solvers.solvers.solution import Solution
+from pararnn_solvers.solvers.stopping import Status, Stopping
+from pararnn_solvers.solvers.unsolved import Observer
+from pararnn_solvers.system import System
+
+PROBE_STEPS = 100
+WINDOW = 256
+
+
+@dataclass(frozen=True)
+class Auto:
+    """A stated policy, not a method.
+
+    1. The largest Lyapunov exponent is estimated on the first 100 steps. If a perturbation would
+       grow along the whole trajectory by more than ``1 / sqrt(eps)``, Newton's method has no basin
+       to speak of and the answer is ``sequential``: exact, and faster.
+    2. If the blocks of all steps would fill more than a quarter of the memory that is free, a
+       moving window.
+    3. Otherwise Newton's method. Sequences that it does not solve are given to a moving window of
+       256 steps, which always makes progress.
+
+    ``Solution.note`` says which it was and why.
+    """
+
+    def solve(
+        self,
+        system: System,
+        guess: Any,
+        scan: Scan,
+        stopping: Stopping,
+        observe: Observer | None = None,
+    ) -> Solution:
+        """Choose, and solve by what was chosen."""
+        T = system.shape[0]
+        exponent = largest_exponent(system)
+        growth = exponent * T
+        limit = -0.5 * float(np.log(np.finfo(system.h0.dtype).eps))
+        if growth > limit:
+            note = (
+                f"auto chose sequential: perturbations grow by about exp({exponent:+.2g}) a step, "
+                f"exp({growth:.0f}) over all {T}"
+            )
+            solution = sequential().solve(system, guess, scan, stopping, observe)
+            return replace(solution, method="sequential()", note=note)
+        if blocks_memory(system) > available_memory() / 4:
+            method = windowed(newton(), WINDOW)
+            note = f"auto chose a window of {WINDOW} steps: blocks of all steps would not fit"
+            solution = method.solve(system, guess, scan, stopping, observe)
+            return replace(solution, method=str(method), note=note)
+        solution = newton().solve(system, guess, scan, stopping, observe)
+        if solution.success or solution.status is Status.STOPPED:
+            return replace(solution, method=str(newton()), note="auto chose newton")
+        return finish_windowed(solution, scan, stopping, observe)
+
+
+def finish_windowed(
+    solution: Solution, scan: Scan, stopping: Stopping, observe: Observer | None
+) -> Solution:
+    """Solve the sequences that are not solved yet by a moving window, the others kept."""
+    left = np.array([not status.success for status in solution.sequence_status])
+    system, h, status = solution.system, solution.h.copy(), solution.sequence_status.copy()
+    method = windowed(newton(), WINDOW)
+    rest = method.solve(system.part(h, 0, len(h), left), None, scan, stopping, observe)
+    h[:, left], status[left] = rest.h, rest.sequence_status
+    norms = np.repeat(solution.residual_norms[-1:], rest.n_iter + 1, axis=0)
+    norms[:, left] = rest.residual_norms
+    return replace(
+        solution,
+        h=h,
+        sequence_status=status,
+        residual_norms=np.concatenate([solution.residual_norms, norms[1:]]),
+        n_step_evaluations=system.tally.steps,
+        method=f"newton(), then {method}",
+        note=f"auto chose newton; {left.sum()} sequence(s) needed a window of {WINDOW} steps "
+        f"({solution.status.name} before)",
+    )
+
+
+def largest_exponent(system: System) -> float:
+    """Estimate the largest Lyapunov exponent per step on the first 100 steps.
+
+    One random perturbation of each sequence is carried along the rollout and renormalized; the
+    estimate is the mean logarithm of its growth, of the sequence where that is greatest. Expect
+    it to be too high by the transient growth over the steps probed, not too low for long ones.
+
+    Source: Benettin et al. 1980; for parallel evaluation Gonzalez et al. 2025 (arXiv 2508.16817).
+    """
+    steps = min(PROBE_STEPS, system.shape[0])
+    state = system.h0
+    v = np.random.default_rng(0).standard_normal(state.shape)
+    growth = np.zeros(len(state))
+    with np.errstate(all="ignore"):
+        v /= np.linalg.norm(v, axis=-1, keepdims=True)
+        for t in range(steps):
+            x = None if system.x is None else system.x[t]
+            along = partial(system.recurrence.tangent, v[None].astype(state.dtype))
+            state, (v,) = system.apply(along, state, x)
+            norm = np.linalg.norm(v, axis=-1, keepdims=True)
+            growth += np.log(norm[:, 0])
+            v = np.where(norm > 0, v / norm, v)
+    return float(np.max(growth, initial=-np.inf)) / max(1, steps)
+
+
+def auto() -> Auto:
+    """Choose by a stated policy; see :class:`Auto`."""
+    return Auto()

@@ -1,0 +1,80 @@
+"""Where the iteration starts: a function from the system to a trajectory (T, batch, d)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.system import Array, System
+
+Guess = Callable[[System], Array]
+
+
+def zeros(system: System) -> Array:
+    """Return ``h_t = 0``."""
+    return np.zeros(system.shape, system.h0.dtype)
+
+
+def repeat_h0(system: System) -> Array:
+    """Return ``h_t = h_0``."""
+    return np.array(np.broadcast_to(system.h0, system.shape))
+
+
+def from_zero(system: System) -> Array:
+    """Return ``h_t = f(0, x_t)``, or ``h_0`` where that is not finite.
+
+    Source: Danieli et al. 2025 (arXiv 2510.21450), section 3.
+    """
+    f = system.evaluate(zeros(system))
+    return np.where(np.isfinite(f), f, system.h0)
+
+
+def jacobi_sweeps(n: int, start: Guess = from_zero) -> Guess:
+    """Improve `start` by n sweeps ``h_t <- f(h_{t-1}, x_t)``, all steps at once."""
+
+    def guess(system: System) -> Array:
+        h = start(system)
+        for _ in range(n):
+            h = system.evaluate(system.previous(h))
+        return h
+
+    return guess
+
+
+def picard_sweeps(n: int, start: Guess = from_zero) -> Guess:
+    """Improve `start` by n sweeps ``h_t <- h_0 + sum_{s<=t} (f(h_{s-1}, x_s) - h_{s-1})``."""
+
+    def guess(system: System) -> Array:
+        h = start(system)
+        for _ in range(n):
+            previous = system.previous(h)
+            h = system.h0 + np.cumsum(system.evaluate(previous) - previous, axis=0)
+        return h
+
+    return guess
+
+
+GUESSES: dict[str, Guess] = {"zeros": zeros, "repeat_h0": repeat_h0, "from_zero": from_zero}
+
+
+def resolve(guess: Any, system: System) -> Array:
+    """Return the trajectory that a name, a function or an array stands for; a fresh array.
+
+    None is ``from_zero``.
+    """
+    if guess is None:
+        guess = from_zero
+    if isinstance(guess, str):
+        if guess not in GUESSES:
+            raise InvalidInput(f"guess is {guess!r}; expected one of {list(GUESSES)}")
+        guess = GUESSES[guess]
+    h = np.array(guess(system) if callable(guess) else guess)
+    if h.shape != system.shape or h.dtype != system.h0.dtype:
+        raise InvalidInput(
+            f"guess has shape {h.shape} and dtype {h.dtype}; expected a trajectory of shape "
+            f"{system.shape} in {system.h0.dtype}"
+        )
+    return h

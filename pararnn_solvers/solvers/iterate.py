@@ -1,0 +1,98 @@
+"""One iterate of a solver, restricted to the equations that are still open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from pararnn_solvers.bidiagonal import BlockBidiagonal
+from pararnn_solvers.system import Array, System
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """The current states ``h`` of the open equations, and what a method remembers.
+
+    Parameters
+    ----------
+    system : System
+        The open equations: some sequences, from the first step that is not yet converged.
+    h, f : array, shape (T, batch, d)
+        The states, and ``f(h_{t-1}, x_t)`` of the states before them.
+    number : int
+        How many iterations led here.
+    blocks : array, shape (T, batch, k, k, n), optional
+        The latest linearization.
+    previous : Iterate, optional
+        The states h and f one iteration earlier.
+    history : tuple of arrays, each (T, batch, ...)
+        What an acceleration remembers.
+    damping : array, shape (batch,), optional
+        The Levenberg-Marquardt parameter of each sequence.
+    stalled : boolean array, shape (batch,), optional
+        Sequences for which no acceptable step was found.
+    """
+
+    system: System
+    h: Array
+    f: Array
+    number: int = 0
+    blocks: Array | None = None
+    previous: Iterate | None = None
+    history: tuple[Array, ...] = ()
+    damping: Array | None = None
+    stalled: Array | None = None
+
+    @property
+    def matrix(self) -> BlockBidiagonal:
+        """The matrix ``I - S A`` of this iterate's linearization."""
+        assert self.blocks is not None
+        return BlockBidiagonal(self.blocks)
+
+    @cached_property
+    def residual(self) -> Array:
+        """``F(h) = h - f``."""
+        return self.h - self.f
+
+    def moved(self, h: Array, f: Array | None = None, **changes: Any) -> Iterate:
+        """Return the next iterate, at states h; f is evaluated there unless given."""
+        return replace(
+            self,
+            h=h,
+            f=self.system.evaluate(self.system.previous(h)) if f is None else f,
+            number=self.number + 1,
+            previous=replace(self, blocks=None, previous=None, history=()),
+            **changes,
+        )
+
+    def restrict(self, system: System, steps: slice, sequences: Array) -> Iterate:
+        """Return this iterate on the equations of `system`, a part of its own."""
+
+        def time_first(array: Array) -> Array:
+            return array[steps] if sequences.all() else array[steps, sequences]
+
+        def per_sequence(array: Array | None) -> Array | None:
+            return None if array is None else array[sequences]
+
+        return replace(
+            self,
+            system=system,
+            h=time_first(self.h),
+            f=time_first(self.f),
+            blocks=None if self.blocks is None else time_first(self.blocks),
+            previous=self.previous and self.previous.restrict(system, steps, sequences),
+            history=tuple(time_first(array) for array in self.history),
+            damping=per_sequence(self.damping),
+            stalled=per_sequence(self.stalled),
+        )
+
+
+def sequence_norm(v: Array) -> Array:
+    """Return the Euclidean norm of each sequence, shape (batch,), without overflow on the way."""
+    scale = np.abs(v).max(axis=(0, 2), initial=0.0)
+    safe = np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
+    norm: Array = np.sqrt(np.square(v / safe[:, None]).sum(axis=(0, 2))) * safe
+    return norm

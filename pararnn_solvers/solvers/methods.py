@@ -1,0 +1,86 @@
+"""The methods by name: each is a short constructor of one generic iteration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.solvers import linearization as A
+from pararnn_solvers.solvers.newton import Newton
+from pararnn_solvers.solvers.step_length import anderson_mixing, backtracking, relaxed
+from pararnn_solvers.solvers.trust_region import trust_region
+
+
+def newton(chunk: int = 1) -> Newton:
+    """Newton's method; with ``chunk > 1`` multiple shooting on chunks of so many steps.
+
+    Converges quadratically near the solution, in at most T iterations from anywhere if no iterate
+    overflows. Known as DEER (arXiv 2309.12252) and ParaRNN (arXiv 2510.21450).
+    """
+    if chunk < 1:
+        raise InvalidInput(f"chunk is {chunk}; expected at least one step")
+    return Newton(chunk=chunk)
+
+
+def damped_newton(c: float = 1e-4, shrink: float = 0.5) -> Newton:
+    """Newton's method with backtracking on ``|F|^2 / 2`` until the Armijo condition holds."""
+    return Newton(step_length=partial(backtracking, c=c, shrink=shrink))
+
+
+def levenberg_marquardt(damping: float = 1e-2) -> Newton:
+    """Damped least squares in a trust region: never leaves a better point for a worse one.
+
+    Known as ELK (arXiv 2407.19115), with ``damping = 1/sigma^2``.
+    """
+    return Newton(step_length=partial(trust_region, initial=damping))
+
+
+def relaxation(omega: float, linearization: A.Linearization = A.exact) -> Newton:
+    """Take the fraction omega of every step; the error falls by ``1 - omega`` at best."""
+    return Newton(linearization=linearization, step_length=relaxed(omega))
+
+
+def quasi_newton(linearization: A.Linearization = A.diagonal) -> Newton:
+    """Newton's method with a cheaper Jacobian, by default its diagonal: O(T d) memory.
+
+    Known as quasi-DEER (arXiv 2407.19115).
+    """
+    return Newton(linearization=linearization)
+
+
+def chord(linearization: A.Linearization = A.exact) -> Newton:
+    """Linearize once, at the guess (the simplified Newton method)."""
+    return Newton(linearization=A.frozen(linearization))
+
+
+def broyden(linearization: A.Linearization = A.exact) -> Newton:
+    """Update the Jacobian by secants within its blocks, without further derivatives."""
+    return Newton(linearization=A.secant(linearization))
+
+
+def picard() -> Newton:
+    """Take ``A = I``: a running sum of residuals, for steps that hardly change the state."""
+    return Newton(linearization=A.identity)
+
+
+def jacobi() -> Newton:
+    """Take ``A = 0``: apply `step` everywhere at once, for recurrences that forget fast."""
+    return Newton(linearization=A.zero)
+
+
+def anderson(m: int = 5, method: Newton | None = None) -> Newton:
+    """Accelerate a method, by default Picard's, by combining its last m + 1 iterates."""
+    method = method or picard()
+    return replace(method, step_length=anderson_mixing(m, method.step_length))
+
+
+def windowed(method: Newton | None = None, length: int = 128) -> Newton:
+    """Iterate on a window of `length` steps that moves on past the converged prefix.
+
+    The most robust choice, in bounded memory: with full steps every iteration settles at least
+    one step, whatever the guess, unless the recurrence itself overflows.
+    """
+    if length < 1:
+        raise InvalidInput(f"length is {length}; expected a window of at least one step")
+    return replace(method or newton(), window=length)

@@ -1,0 +1,81 @@
+"""The recurrence computed as it is written, one step after another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pararnn_solvers.linear import Scan
+from pararnn_solvers.solvers.solution import Solution
+from pararnn_solvers.solvers.stopping import Status, Stopping, max_norm
+from pararnn_solvers.solvers.unsolved import Observer, leading_true
+from pararnn_solvers.system import Array, System, checked
+
+
+def rollout_system(system: System, h: Array, start: int = 0) -> None:
+    """Fill ``h[start:]`` in place, step by step from the state before `start`.
+
+    Cost: T - start calls of `step`, each on one state a sequence.
+    """
+    state = system.h0 if start == 0 else h[start - 1]
+    for t in range(start, len(h)):
+        x = None if system.x is None else system.x[t]
+        h[t] = state = checked(system.apply(system.recurrence.step, state, x), state)
+
+
+@dataclass(frozen=True)
+class Sequential:
+    """Roll the recurrence out: no parallelism over time, no convergence to speak of."""
+
+    def solve(
+        self,
+        system: System,
+        guess: Any,
+        scan: Scan,
+        stopping: Stopping,
+        observe: Observer | None = None,
+    ) -> Solution:
+        """Return the rollout; the guess and the stopping rule have no effect."""
+        h = np.empty(system.shape, system.h0.dtype)
+        rollout_system(system, h)
+        status = np.full(h.shape[1], Status.SEQUENTIAL, object)
+        status[~np.isfinite(h).all(axis=(0, 2))] = Status.DIVERGED
+        norms = max_norm(system.residual(h)).max(axis=0, initial=0)[None]
+        return Solution(h, status, norms, system.tally.steps, system, scan)
+
+    def __str__(self) -> str:
+        return "sequential()"
+
+
+def sequential() -> Sequential:
+    """Compute one step after another, exact to rounding: for expansive recurrences."""
+    return Sequential()
+
+
+def finish_sequentially(solution: Solution, stopping: Stopping) -> Solution:
+    """Roll out the sequences that failed, from the end of their common converged prefix."""
+    failed = np.array([not status.success for status in solution.sequence_status], bool)
+    if not failed.any() or solution.status is Status.STOPPED:
+        return solution
+    h, status = solution.h.copy(), solution.sequence_status.copy()
+    part = solution.system.part(h, 0, len(h), failed)
+    states = h[:, failed]
+    done = max_norm(part.residual(states)) <= stopping.tolerance(states)
+    start = leading_true(done.all(axis=1))
+    rollout_system(part, states, start)
+    h[:, failed] = states
+    finite = np.isfinite(states).all(axis=(0, 2))
+    status[failed] = np.where(finite, Status.SEQUENTIAL, Status.DIVERGED)
+    norms = solution.residual_norms[-1:].copy()
+    norms[0, failed] = max_norm(part.residual(states)).max(axis=0)
+    return replace(
+        solution,
+        h=h,
+        sequence_status=status,
+        residual_norms=np.concatenate([solution.residual_norms, norms]),
+        n_step_evaluations=solution.system.tally.steps,
+        note=f"{failed.sum()} sequence(s) finished step by step from step {start + 1} "
+        f"({solution.status.name} before)",
+    )

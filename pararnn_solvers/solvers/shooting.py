@@ -1,0 +1,60 @@
+"""Multiple shooting: unknowns only at the ends of chunks, the exact recurrence inside them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pararnn_solvers.linear import Scan
+from pararnn_solvers.solvers.solution import Solution
+from pararnn_solvers.solvers.stopping import Stopping
+from pararnn_solvers.system import Array, System
+
+if TYPE_CHECKING:
+    from pararnn_solvers.solvers.newton import Newton
+    from pararnn_solvers.solvers.unsolved import Observer
+
+
+def shoot(
+    method: Newton,
+    chunk: int,
+    system: System,
+    guess: Any,
+    scan: Scan,
+    stopping: Stopping,
+    observe: Observer | None,
+) -> Solution:
+    """Solve for the states at the ends of chunks, then roll all chunks out side by side.
+
+    The states at the ends are returned as they were solved for, so that the residual of the
+    trajectory is that of the condensed system: rounding within chunks, the tolerance between them.
+
+    Source: Bock & Plitt 1984; Gander & Vandewalle 2007, section 3.
+    """
+    if guess is not None and not callable(guess) and not isinstance(guess, str):
+        ends = np.asarray(guess)[chunk - 1 :: chunk]
+        guess = ends[: (system.shape[0] - 1) // chunk]
+    coarse = method.solve(system.condense(chunk), guess, scan, stopping, observe)
+    h = rollout_chunks(system, coarse.h, chunk)
+    return replace(coarse, h=h, system=system, n_step_evaluations=system.tally.steps)
+
+
+def rollout_chunks(system: System, ends: Array, chunk: int) -> Array:
+    """Return the trajectory that starts each chunk at the end of the one before.
+
+    Parameters
+    ----------
+    ends : array, shape (P, batch, d)
+        States after steps ``chunk, 2 chunk, ... P chunk``.
+    """
+    h = np.empty(system.shape, system.h0.dtype)
+    states = np.concatenate([system.h0[None], ends])
+    for s in range(chunk):
+        x = None if system.x is None else system.x[s::chunk]
+        states = states[: len(h[s::chunk])]
+        states = system.apply(system.recurrence.step, states, x)
+        h[s::chunk] = states
+    h[chunk - 1 :: chunk][: len(ends)] = ends
+    return h

@@ -1,0 +1,143 @@
+"""What a solve returns: the states, how each sequence ended, and how the residual fell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pararnn_solvers import plotting
+from pararnn_solvers.bidiagonal import BlockBidiagonal
+from pararnn_solvers.linear import Scan
+from pararnn_solvers.solvers.stopping import Status
+from pararnn_solvers.system import Array, System
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A trajectory and the account of how it was found.
+
+    Attributes
+    ----------
+    h : array, shape (T, *batch, d)
+        The states ``h_1 ... h_T``.
+    sequence_status : array of Status, shape (*batch)
+        How each sequence ended.
+    residual_norms : array, shape (n_iter + 1, *batch)
+        Greatest residual ``|F_t|`` of each sequence (maximum norm, units of the state), from the
+        guess to the returned states. With a moving window: of the steps opened so far.
+    n_step_evaluations : int
+        How often `step` was applied to one state of one sequence; with tangents counts once.
+    system : System
+        The equations that were solved.
+    method, backend : str
+        What solved them, and their linear recurrences.
+    scan : callable
+        The backend itself.
+    compiled : bool
+        Whether a kernel generated from `step` ran, rather than `step` itself.
+    note : str
+        What an automatic choice decided, and why.
+    """
+
+    h: Array
+    sequence_status: Array
+    residual_norms: Array
+    n_step_evaluations: int
+    system: System
+    scan: Scan
+    method: str = ""
+    backend: str = ""
+    compiled: bool = False
+    note: str = ""
+
+    @property
+    def status(self) -> Status:
+        """The status of the sequence that ended worst; CONVERGED means all did."""
+        found = set(self.sequence_status.ravel().tolist())
+        return max(found, key=list(Status).index, default=Status.CONVERGED)
+
+    @property
+    def success(self) -> bool:
+        """Whether every sequence can be used as its trajectory."""
+        return self.status.success
+
+    @property
+    def n_iter(self) -> int:
+        """Iterations made for the sequence that took most."""
+        return len(self.residual_norms) - 1
+
+    @property
+    def message(self) -> str:
+        """One sentence on how it ended: the worst status, for how many sequences, what to try."""
+        ends = self.sequence_status.ravel().tolist()
+        status = self.status
+        share = f" ({ends.count(status)} of {len(ends)} sequences)" if len(ends) > 1 else ""
+        where = f"; first at step {self._first_bad()}" if status is Status.DIVERGED else ""
+        remedy = f"; {REMEDY[status]}" if status in REMEDY else ""
+        note = f". {self.note}" if self.note else ""
+        return f"{status.name}: {status.value}{share}{where}{remedy}{note}"
+
+    def _first_bad(self) -> int:
+        bad = ~np.isfinite(self.h).reshape(len(self.h), -1).all(axis=1)
+        # The states may be finite where f of one of them is not.
+        bad = bad if bad.any() else ~np.isfinite(self.system.residual(self.h)).reshape(
+            len(self.h), -1
+        ).all(axis=1)
+        return int(bad.argmax()) + 1
+
+    def error_bound(self) -> Array:
+        """Estimate the distance to the exact trajectory, to first order in the residual.
+
+        Solves ``e_t = |A_t| e_{t-1} + |F_t|``, with the exact blocks and absolute values taken
+        entry by entry.
+
+        Returns
+        -------
+        array, shape (T, *batch, d), in the units of the state
+
+        Notes
+        -----
+        Cost: one evaluation with k tangents and one linear recurrence.
+        """
+        residual, blocks = self.system.linearize(self.h)
+        matrix = BlockBidiagonal(np.abs(blocks))
+        with np.errstate(over="ignore"):  # an infinite bound is an answer
+            return matrix.solve(np.abs(residual), self.scan)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the residual of each sequence against the iteration; return the axes."""
+        return plotting.plot_convergence(self, ax=ax)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what ``print`` shows, as (label, text)."""
+        T, *batch, d = self.h.shape
+        sequences = f" × {int(np.prod(batch))} sequences" if batch else ""
+        ends = self.sequence_status.ravel().tolist()
+        counts = ", ".join(f"{ends.count(s)} {s.name}" for s in Status if s in ends)
+        steps = max(1, T * int(np.prod(batch)))
+        last = self.residual_norms[-1].max(initial=0.0)
+        first = self.residual_norms[0].max(initial=0.0)
+        table = [
+            ("trajectory", f"{T} steps{sequences} × {d} states, {self.h.dtype}"),
+            ("status", counts or "CONVERGED"),
+            ("method", f"{self.method}, backend {self.backend}"),
+            ("iterations", str(self.n_iter)),
+            ("residual", f"{first:.1e} at the guess, {last:.1e} at the end"),
+            ("evaluations", f"{self.n_step_evaluations / steps:.1f} per step"),
+        ]
+        return table + ([("note", self.note)] if self.note else [])
+
+    def __repr__(self) -> str:
+        return "Solution\n" + "\n".join(f"  {label:<12} {text}" for label, text in self.rows())
+
+    def _repr_html_(self) -> str:
+        return plotting.solution_html(self)
+
+
+REMEDY = {
+    Status.MAX_ITER: "raise max_iter or use windowed(newton(), length)",
+    Status.DIVERGED: "use windowed(newton(), length), damped_newton() or method='sequential'",
+    Status.STALLED: "loosen atol and rtol, or use windowed(newton(), length)",
+}

@@ -1,0 +1,118 @@
+"""How far to step along the direction that the linearization gives.
+
+A step length maps an :class:`Iterate` with blocks to the next one. Its direction solves
+``(I - S A) delta = -F(h)``, one linear recurrence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.linear import Scan
+from pararnn_solvers.solvers.iterate import Iterate, sequence_norm
+from pararnn_solvers.system import Array
+
+StepLength = Callable[[Iterate, Scan], Iterate]
+
+
+def direction(iterate: Iterate, scan: Scan) -> Array:
+    """Solve ``(I - S A) delta = -F(h)``."""
+    with np.errstate(all="ignore"):
+        return iterate.matrix.solve(-iterate.residual, scan)
+
+
+def full_step(iterate: Iterate, scan: Scan) -> Iterate:
+    """Take ``h + delta``, whose first state is ``f(h_0, x_1)`` whatever it was before."""
+    delta = direction(iterate, scan)
+    h = iterate.h + delta
+    h[0] = iterate.f[0]  # without the rounding of a guess that may have been far off
+    return iterate.moved(h, stalled=negligible(delta, iterate.h))
+
+
+def relaxed(omega: float) -> StepLength:
+    """Take ``h + omega delta``, with ``0 < omega < 2``."""
+    if not 0 < omega < 2:
+        raise InvalidInput(f"omega is {omega}; expected a relaxation factor between 0 and 2")
+
+    def step_length(iterate: Iterate, scan: Scan) -> Iterate:
+        delta = iterate.h.dtype.type(omega) * direction(iterate, scan)
+        return iterate.moved(iterate.h + delta, stalled=negligible(delta, iterate.h))
+
+    return step_length
+
+
+def negligible(delta: Array, h: Array) -> Array:
+    """Tell for which sequences a step is below the rounding of every state it changes."""
+    rounding = 2 * np.finfo(h.dtype).eps * np.abs(h)
+    result: Array = (np.abs(delta) <= rounding).all(axis=(0, 2))
+    return result
+
+
+def backtracking(
+    iterate: Iterate, scan: Scan, *, c: float = 1e-4, shrink: float = 0.5, least: float = 1e-10
+) -> Iterate:
+    """Shrink alpha until ``phi(h + alpha delta)`` meets the Armijo condition, phi = |F|^2 / 2.
+
+    Each sequence has an alpha of its own. For Newton's direction the slope of phi is ``-|F|^2``,
+    so the condition reads ``|F_new|^2 <= (1 - 2 c alpha) |F|^2``. A sequence for which no
+    ``alpha >= least`` meets it stays where it is and is reported as stalled.
+
+    Source: Armijo 1966; Dennis & Schnabel 1983, algorithm A6.3.1.
+    """
+    delta = direction(iterate, scan)
+    h, f = iterate.h.copy(), iterate.f.copy()
+    merit = sequence_norm(iterate.residual)
+    pending = np.ones(merit.shape, bool)
+    alpha = 1.0
+    while pending.any() and alpha >= least:
+        part = iterate.system.part(iterate.h, 0, len(h), pending)
+        trial = iterate.h[:, pending] + h.dtype.type(alpha) * delta[:, pending]
+        trial_f = part.evaluate(part.previous(trial))
+        # Written so that a NaN in the trial counts as a refusal.
+        good = sequence_norm(trial - trial_f) <= np.sqrt(1 - 2 * c * alpha) * merit[pending]
+        taken = np.flatnonzero(pending)[good]
+        h[:, taken], f[:, taken] = trial[:, good], trial_f[:, good]
+        pending[taken] = False
+        alpha *= shrink
+    return iterate.moved(h, f, stalled=pending | negligible(h - iterate.h, iterate.h))
+
+
+def anderson_mixing(m: int, base: StepLength = full_step) -> StepLength:
+    """Combine the last m + 1 results of `base` so that their steps cancel best (least squares).
+
+    With ``f_i = g(h_i) - h_i`` the step of the base method at iterate i, the next iterate is
+    ``g(h_k) - sum_j gamma_j (g(h_{j+1}) - g(h_j))`` where gamma minimizes
+    ``|f_k - sum_j gamma_j (f_{j+1} - f_j)|``, sequence by sequence.
+
+    Memory: 2 m trajectories. Loses the exact prefix.
+
+    Source: Anderson 1965; Walker & Ni 2011, "Anderson acceleration for fixed-point iterations".
+    """
+    if m < 1:
+        raise InvalidInput(f"anderson({m}); expected a memory of at least one iterate")
+
+    def step_length(iterate: Iterate, scan: Scan) -> Iterate:
+        reached = base(iterate, scan)
+        g, f = reached.h, reached.h - iterate.h
+        history = (*iterate.history, g, f)[-2 * (m + 1) :]
+        gs, fs = np.stack(history[0::2]), np.stack(history[1::2])
+        if len(gs) == 1:
+            return iterate.moved(g, reached.f, stalled=reached.stalled, history=history)
+        mixed = g - mix(np.diff(gs, axis=0), np.diff(fs, axis=0), f)
+        return iterate.moved(mixed, stalled=reached.stalled, history=history)
+
+    return step_length
+
+
+def mix(dg: Array, df: Array, f: Array) -> Array:
+    """Return ``sum_j gamma_j dg_j`` with gamma the least-squares solution of ``df gamma = f``."""
+    correction = np.empty_like(f)
+    for b in range(f.shape[1]):
+        columns = df[:, :, b].reshape(len(df), -1).T
+        finite = np.isfinite(columns).all() and np.isfinite(f[:, b]).all()
+        gamma = np.linalg.lstsq(columns, f[:, b].ravel())[0] if finite else np.zeros(len(df))
+        correction[:, b] = np.tensordot(gamma.astype(f.dtype), dg[:, :, b], axes=1)
+    return correction

@@ -1,0 +1,64 @@
+"""When to stop, and what the end is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+class Status(Enum):
+    """How the solve of one sequence ended; the value is the message."""
+
+    CONVERGED = "every residual of the returned states meets the tolerance"
+    SEQUENTIAL = "computed step by step (rollout), exact to rounding"
+    MAX_ITER = "the iteration limit was reached before the tolerance"
+    DIVERGED = "a state became infinite or NaN; the states before it are unharmed"
+    STALLED = "no step reduces the residual any further"
+    STOPPED = "stopped by the callback"
+
+    @property
+    def success(self) -> bool:
+        """Whether the states can be used as the trajectory."""
+        return self in (Status.CONVERGED, Status.SEQUENTIAL)
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """Stop where ``|F_t| <= atol + rtol |h_t|`` in the maximum norm, at every step t.
+
+    Parameters
+    ----------
+    atol, rtol : float, optional
+        In the units of the state, and relative to it. Default ``eps**0.75`` of the dtype: 1.8e-12
+        for float64, 6.4e-6 for float32.
+    max_iter : int
+        Most iterations; for a moving window, since the window last moved.
+
+    Notes
+    -----
+    The test at one step looks at that step alone, so a huge transient state elsewhere cannot
+    loosen it; together the steps imply ``|F| <= atol + rtol |h|`` for the whole sequence.
+    """
+
+    atol: float | None = None
+    rtol: float | None = None
+    max_iter: int = 100
+
+    def tolerance(self, h: Array) -> Array:
+        """Return the largest residual allowed at each step, shape (T, batch)."""
+        default = float(np.finfo(h.dtype).eps) ** 0.75
+        atol = default if self.atol is None else self.atol
+        rtol = default if self.rtol is None else self.rtol
+        return atol + rtol * max_norm(h)
+
+
+def max_norm(v: Array) -> Array:
+    """Return the maximum norm over the components, shape (T, batch); NaN if any is NaN."""
+    if v.shape[-1] == 0:
+        return np.zeros(v.shape[:-1], v.dtype)
+    return np.abs(v).max(axis=-1)

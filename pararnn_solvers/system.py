@@ -1,0 +1,209 @@
+"""The whole trajectory as one system of equations F(h) = 0.
+
+``F(h)_t = h_t - f(h_{t-1}, x_t; theta)`` for t = 1 ... T, with h_0 given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.recurrence import Array, Recurrence
+
+# Tangents of this many bytes stay in a core's cache while dual arrays pass through `step`.
+SLAB_BYTES = 1 << 20
+
+
+@dataclass
+class Tally:
+    """How often `step` was applied to one state of one sequence."""
+
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class System:
+    """The equations ``F(h) = 0`` of one recurrence, its inputs and its initial states.
+
+    Parameters
+    ----------
+    recurrence : Recurrence
+    x : array, shape (T, *batch, m), or None
+        Inputs, time first. None for an autonomous recurrence, which needs `steps`.
+    h0 : array, shape (*batch, d)
+    theta : nested containers of arrays, or None
+        Shared by all steps and sequences.
+    steps : int, optional
+        T where x is None.
+    stride : int
+        How many steps of the user's recurrence one step of this system is.
+    tally : Tally
+        Counts evaluations; the parts of a system count on the tally of the whole.
+    """
+
+    recurrence: Recurrence
+    x: Array | None
+    h0: Array
+    theta: Any = None
+    steps: int | None = None
+    stride: int = 1
+    tally: Tally = field(default_factory=Tally, repr=False, compare=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a trajectory, (T, *batch, d)."""
+        length = self.steps if self.x is None else self.x.shape[0]
+        assert length is not None  # validated by the callers of System
+        return (length, *self.h0.shape)
+
+    def previous(self, h: Array) -> Array:
+        """Return the trajectory one step earlier: ``h_0, h_1 ... h_{T-1}``."""
+        return np.concatenate([self.h0[None], h[:-1]])
+
+    def evaluate(self, previous: Array) -> Array:
+        """Return ``f(h_{t-1}, x_t)`` at all steps at once, checked for shape and dtype."""
+        f = self.apply(self.recurrence.step, previous, self.x)
+        return checked(f, previous)
+
+    def apply(self, function: Callable[..., Any], previous: Array, x: Array | None) -> Any:
+        """Call ``function(previous, x, theta)`` on views that cannot be written to, and count it."""
+        self.tally.steps += self.stride * int(np.prod(previous.shape[:-1]))
+        with np.errstate(all="ignore"):  # an overflow of an iterate ends in a status, not a warning
+            return function(read_only(previous), read_only(x), self.theta)
+
+    def residual(self, h: Array) -> Array:
+        """Return ``F(h)``, shape (T, *batch, d). Cost: one evaluation of every step."""
+        return h - self.evaluate(self.previous(h))
+
+    def linearize(
+        self, h: Array, reduce: Callable[[Array], Array] = lambda blocks: blocks
+    ) -> tuple[Array, Array]:
+        """Return ``F(h)`` and the blocks ``A_t = df/dh`` at ``(h_{t-1}, x_t)``.
+
+        Parameters
+        ----------
+        h : array, shape (T, *batch, d)
+        reduce : callable, optional
+            Applied to the blocks of a few steps at a time, so that what it discards (all but a
+            diagonal, say) is never held for the whole trajectory.
+
+        Returns
+        -------
+        residual : array, shape (T, *batch, d)
+        blocks : array, shape (T, *batch, k, k, n)
+
+        Notes
+        -----
+        Cost: one evaluation with k tangents; memory beside the result about ``SLAB_BYTES``.
+        """
+        previous = self.previous(h)
+        residual, blocks = np.empty_like(h), None
+        for part in self.slabs():
+            x = None if self.x is None else self.x[part]
+            f, A = self.apply(self.recurrence.linearize, previous[part], x)
+            A = reduce(A)
+            if blocks is None:
+                blocks = np.empty((h.shape[0], *A.shape[1:]), A.dtype)
+            blocks[part] = A
+            np.subtract(h[part], checked(f, previous[part]), out=residual[part])
+        if blocks is None:
+            k, n = self.recurrence.structure(h.shape[-1])
+            blocks = reduce(np.empty((*h.shape[:-1], k, k, n), h.dtype))
+        return residual, blocks
+
+    def slabs(self, directions: int | None = None) -> Iterator[slice]:
+        """Cut time in slabs whose tangents (k directions, or as given) fit ``SLAB_BYTES``."""
+        length, *state = self.shape
+        width = directions or self.recurrence.structure(state[-1])[0]
+        row = max(1, int(np.prod(state)) * width * self.h0.dtype.itemsize)
+        slab = max(1, SLAB_BYTES // row)
+        return (slice(start, min(start + slab, length)) for start in range(0, length, slab))
+
+    def part(self, h: Array, start: int, stop: int, sequences: Array) -> System:
+        """Return the equations of some sequences for steps ``start ... stop - 1``.
+
+        Parameters
+        ----------
+        h : array, shape (T, batch, d)
+            The state before `start` is taken from here.
+        sequences : boolean array, shape (batch,)
+        """
+        everything = bool(sequences.all())
+        take = (lambda array: array) if everything else (lambda array: array[..., sequences, :])
+        h0 = self.h0 if start == 0 else h[start - 1]
+        x = None if self.x is None else take_inputs(self.x[start:stop], sequences)
+        return replace(self, x=x, h0=take(h0), steps=stop - start)
+
+    def condense(self, chunk: int) -> System:
+        """Return the system of multiple shooting: unknowns only at the ends of whole chunks.
+
+        The recurrence is composed with itself over `chunk` steps, ``Phi = f o ... o f``, and its
+        tangent ``G = A_S ... A_1`` is the product of the blocks. The last chunk, whole or not, ends
+        in no unknown.
+
+        Source: Bock & Plitt (1984); Gander & Vandewalle (2007).
+        """
+        whole = (self.shape[0] - 1) // chunk
+        x = None
+        if self.x is not None:
+            chunks = self.x[: whole * chunk].reshape(whole, chunk, *self.x.shape[1:])
+            x = np.moveaxis(chunks, 1, self.h0.ndim)  # (P, *batch, S, m)
+        composed = compose(self.recurrence, chunk)
+        return replace(self, recurrence=composed, x=x, steps=whole, stride=self.stride * chunk)
+
+
+def take_inputs(x: Array, sequences: Array) -> Array:
+    """Select sequences on the batch axis of x, which is its second."""
+    return x if sequences.all() else x[:, sequences]
+
+
+def compose(recurrence: Recurrence, chunk: int) -> Recurrence:
+    """Return the recurrence over `chunk` steps at once; its input gains an axis, (..., S, m)."""
+
+    def inputs(x: Array | None) -> list[Any]:
+        return [None if x is None else x[..., s, :] for s in range(chunk)]
+
+    def step(h: Any, x: Array | None, theta: Any) -> Any:
+        for x_s in inputs(x):
+            h = recurrence.step(h, x_s, theta)
+        return h
+
+    def jacobian(h: Array, x: Array | None, theta: Any) -> Array:
+        G = None
+        for x_s in inputs(x):
+            h, A = recurrence.linearize(h, x_s, theta)
+            G = A if G is None else np.einsum("...ijn,...jkn->...ikn", A, G)
+        assert G is not None
+        return G
+
+    return Recurrence(step, recurrence.block_size, jacobian)
+
+
+def read_only(array: Any) -> Any:
+    """View an array so that a `step` that writes into its input fails where it writes."""
+    if not isinstance(array, np.ndarray):
+        return array
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def checked(f: Any, previous: Array) -> Array:
+    """Return what `step` returned if it is a state for each state it was given."""
+    shape, dtype = getattr(f, "shape", None), getattr(f, "dtype", None)
+    if shape != previous.shape:
+        raise InvalidInput(
+            f"step returned shape {shape} for states of shape {previous.shape}; expected the same "
+            "shape: step must keep all leading axes and return d components"
+        )
+    if dtype != previous.dtype:
+        raise InvalidInput(
+            f"step returned {dtype} for states in {previous.dtype}; expected the same dtype: "
+            "cast theta and constants to it"
+        )
+    result: Array = f
+    return result

@@ -1,0 +1,151 @@
+"""What can be wrong with the arguments of a solve, found before the first iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pararnn_solvers import tree
+from pararnn_solvers.bidiagonal import block_matvec
+from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.recurrence import Array, Recurrence
+from pararnn_solvers.system import System
+
+
+def as_recurrence(recurrence: Recurrence | Callable[..., Any]) -> Recurrence:
+    """Return a Recurrence: the one given, or one around a step function."""
+    return recurrence if isinstance(recurrence, Recurrence) else Recurrence(recurrence)
+
+
+def make_system(
+    recurrence: Recurrence | Callable[..., Any], x: Any, h0: Any, theta: Any, steps: int | None
+) -> System:
+    """Validate shapes, dtypes and values, and return the system of equations.
+
+    Raises
+    ------
+    InvalidInput
+        Says what was expected, what was received, and what to do.
+    """
+    recurrence = as_recurrence(recurrence)
+    h0 = real_array("h0", h0)
+    if h0.ndim == 0:
+        raise InvalidInput("h0 is a scalar; expected shape (*batch, d): pass h0[None] for d = 1")
+    recurrence.structure(h0.shape[-1])
+    if x is None:
+        if steps is None or steps < 0:
+            raise InvalidInput(f"x is None and steps is {steps}; pass steps=T, the steps to take")
+    else:
+        x = real_array("x", x)
+        if x.ndim != h0.ndim + 1 or x.shape[1:-1] != h0.shape[:-1]:
+            batch = "".join(f"{size}, " for size in h0.shape[:-1])
+            raise InvalidInput(
+                f"x has shape {x.shape}; expected (T, {batch}m), time first and the batch axes of "
+                f"h0, which has shape {h0.shape}"
+                + ("; pass x[:, None]" if x.ndim == h0.ndim == 1 else "")
+            )
+        if x.dtype != h0.dtype:
+            raise InvalidInput(
+                f"x is {x.dtype} and h0 {h0.dtype}; expected one dtype: pass x.astype({h0.dtype}) "
+                f"or h0.astype({x.dtype})"
+            )
+        if steps not in (None, len(x)):
+            raise InvalidInput(f"steps is {steps} and x has {len(x)}; leave steps out")
+    for path, leaf in zip(tree.paths(theta), tree.flatten(theta)[0], strict=True):
+        if tree.is_differentiable(leaf):
+            require_finite(path, np.asarray(leaf))
+    return System(recurrence, x, h0, theta, steps if x is None else len(x))
+
+
+def real_array(name: str, value: Any) -> Array:
+    """Return a finite float32 or float64 array; no dtype is cast silently."""
+    array = np.asarray(value)
+    if array.dtype not in (np.float32, np.float64):
+        better = np.float32 if array.dtype == np.float16 else np.float64
+        raise InvalidInput(
+            f"{name} is {array.dtype}; expected float32 or float64: "
+            f"pass {name}.astype(np.{better.__name__})"
+        )
+    require_finite(name, array)
+    return array
+
+
+def require_finite(name: str, array: Array) -> None:
+    """Raise InvalidInput that says where an array is NaN or infinite."""
+    bad = ~np.isfinite(array)
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise InvalidInput(
+            f"{name} is {array[where]} at index {where}, and not finite at {bad.sum()} place(s) "
+            "in all; expected finite numbers"
+        )
+
+
+def probe(system: System) -> None:
+    """Call `step` on a few states together and one by one: it must treat them alike.
+
+    Finds, at the price of a few steps, a `step` that mixes time steps or sequences, that depends
+    on the number of leading axes, or whose channels couple beyond the declared block size.
+
+    Raises
+    ------
+    InvalidInput
+    """
+    T, *batch, d = system.shape
+    if 0 in system.shape:
+        return
+    steps, sequences = min(T, 3), min(batch[0], 2)
+    x = None if system.x is None else system.x[:steps, :sequences]
+    # Neighbours in time must differ, or mixing them could not be seen.
+    ramp = np.linspace(1.0, 0.7, steps, dtype=system.h0.dtype)[:, None, None]
+    h = ramp * (system.h0[None, :sequences] + system.h0.dtype.type(0.1))
+    few = replace(system, x=x, h0=system.h0[:sequences], steps=steps)
+    try:
+        together = few.evaluate(h)
+        for t, b in np.ndindex(steps, sequences):
+            alone = few.apply(system.recurrence.step, h[t, b], None if x is None else x[t, b])
+            if not close(together[t, b], alone):
+                raise InvalidInput(
+                    f"step gives {np.asarray(alone).ravel()[:3]} for one state and "
+                    f"{together[t, b].ravel()[:3]} for the same state among others (step {t}, "
+                    f"sequence {b}); expected a function that never mixes leading axes: index and "
+                    "reduce over the last axis only"
+                )
+    except Exception as error:
+        if not isinstance(error, InvalidInput):
+            error.add_note(
+                "raised by step(h, x, theta), called on states of shape "
+                f"{h.shape} and on single ones of shape {h[0, 0].shape}; it must accept any "
+                "leading axes and must not write into its arguments"
+            )
+        raise
+    probe_structure(few, h)
+
+
+def probe_structure(system: System, h: Array) -> None:
+    """Compare the blocks with one directional derivative: they must say the same."""
+    recurrence = system.recurrence
+    k = recurrence.structure(h.shape[-1])[0]
+    if k == h.shape[-1]:
+        return
+    signs = np.random.default_rng(0).choice(np.array([-1, 1], h.dtype), size=h.shape[-1])
+    _, blocks = system.apply(recurrence.linearize, h, system.x)
+    unstructured = replace(recurrence, jacobian=None) if callable(recurrence.jacobian) else recurrence
+    _, (along,) = system.apply(lambda *args: unstructured.tangent(signs[None], *args), h, system.x)
+    if not close(block_matvec(blocks, np.broadcast_to(signs, h.shape)), along):
+        raise InvalidInput(
+            f"channels couple beyond block_size {k}: df/dh times a vector differs from the blocks "
+            "times that vector; declare the true block size (component-major), or leave it None"
+        )
+
+
+def close(a: Any, b: Any) -> bool:
+    """Tell whether two results agree to half the digits of their dtype."""
+    if np.shape(a) != np.shape(b):
+        return False
+    tolerance = float(np.sqrt(np.finfo(np.asarray(a).dtype).eps))
+    scale = max(1.0, float(np.max(np.abs(b), initial=0, where=np.isfinite(b))))
+    return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance * scale, equal_nan=True))
