@@ -2,6 +2,7 @@
 
 from pararnn_solvers.autodiff import (  # noqa: F401  (they register what dual arrays evaluate)
     array_functions,
+    joining,
     linear_algebra,
     products,
     reductions,

@@ -180,7 +180,7 @@ class Dual(NDArrayOperatorsMixin):
         raise NotDifferentiable(PLAIN_ARRAY)
 
     def __float__(self) -> float:
-        raise NotDifferentiable(f"float() of a traced state loses its derivative; {_REMEDY}")
+        raise NotDifferentiable(f"converting a traced state to a number, or {PLAIN_ARRAY}")
 
     __int__ = __index__ = __complex__ = __float__
 
@@ -276,6 +276,8 @@ class Dual(NDArrayOperatorsMixin):
     def copy(self, order: Any = "C") -> Dual:
         """Return an array equal to this one which shares no memory with it."""
         return Dual(self.value.copy(), self._lend())
+
+    __copy__ = copy
 
     def flatten(self, order: Any = "C") -> Any:
         """Return a copy of rank 1."""

@@ -10,7 +10,6 @@ import importlib
 import importlib.metadata
 from typing import Any, Protocol, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pararnn_solvers.errors import BackendUnavailable, InvalidInput
@@ -51,7 +50,9 @@ class Scan(Protocol):
 
     def __call__(
         self, blocks: NDArray[Any], rhs: NDArray[Any], *, adjoint: bool = False
-    ) -> NDArray[Any]: ...  # noqa: D102
+    ) -> NDArray[Any]:
+        """Return the solution."""
+        ...
 
 
 def load(name: str) -> Scan:
@@ -71,6 +72,7 @@ def load(name: str) -> Scan:
 
     Examples
     --------
+    >>> import numpy as np
     >>> scan = load("sequential")
     >>> scan(np.full((3, 1, 1, 1), 0.5), np.ones((3, 1))).ravel()
     array([1.  , 1.5 , 1.75])

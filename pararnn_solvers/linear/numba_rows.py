@@ -44,9 +44,7 @@ def _order(T: int, adjoint: bool) -> tuple[int, int, int]:
 
 
 @njit(**HELPER)
-def _multiply_add(
-    A: Array, a: int, h: Array, x: int, b: Array, y: int, m: int, down: bool
-) -> None:
+def _multiply_add(A: Array, a: int, h: Array, x: int, b: Array, y: int, m: int, down: bool) -> None:
     """Write ``h[y:y+m] = A[a:a+m] * h[x:x+m] + b[y:y+m]``."""
     W = width(A)
     whole = m - m % W

@@ -15,8 +15,8 @@ from pararnn_solvers.linear.simd import BYTES
 TILE_BYTES = 1 << 18
 """A tile's state, blocks and right-hand side of one step: they stay in the L2 cache."""
 
-THREAD_BYTES = 1 << 21
-"""Memory a thread must have to touch to be worth starting: about 50 µs of it."""
+THREAD_BYTES = 1 << 22
+"""Memory a thread must have to touch to be worth starting: about 100 µs of it."""
 
 LARGEST_UNROLLED = 4
 
@@ -81,7 +81,7 @@ def solve(A: Array, b: Array, h: Array, adjoint: bool) -> None:
         for tile in _tiles(share, TILE_BYTES // ((k + 2) * k * b.itemsize)):
             kernel(*flat, (T, B, k, n), tile, adjoint)
 
-    workers = min(threads.num_threads(), 1 + (A.nbytes + 2 * b.nbytes) // THREAD_BYTES)
+    workers = min(threads.num_threads(), max(1, (A.nbytes + 2 * b.nbytes) // THREAD_BYTES))
     threads.run([partial(work, share) for share in _shares(B, n, b.itemsize, workers)])
 
 

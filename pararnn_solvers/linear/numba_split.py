@@ -39,8 +39,8 @@ from pararnn_solvers.linear.simd import (
 Steps = tuple[int, int]
 """``start <= t < stop``."""
 
-SHORTEST_PIECE = 1 << 15
-"""Elements below which a piece is not worth a thread: about 10 µs, against 35 µs to start it."""
+DISPATCH_BYTES = 6_000_000
+"""Memory traffic that takes as long as starting threads twice: about 150 µs."""
 
 
 @cache
@@ -118,8 +118,7 @@ def solve(A: Array, b: Array, h: Array, adjoint: bool) -> None:
     h[-1 if adjoint else 0] = b[-1 if adjoint else 0]
     if T == 1:
         return
-    workers = min(threads.num_threads(), b.size // SHORTEST_PIECE)
-    pieces = _pieces(T, workers + 1 if workers > 1 else 1, adjoint)
+    pieces = _pieces(T, _piece_count(3 * b.nbytes, threads.num_threads()), adjoint)
     flat = A.reshape(-1), b.reshape(-1), h.reshape(-1)
     entries, exits, G, e = np.empty((4, len(pieces), BYTES // b.itemsize), b.dtype)
     scanner, mapper = _scanner(L, adjoint), _mapper(L, adjoint)
@@ -143,6 +142,15 @@ def solve(A: Array, b: Array, h: Array, adjoint: bool) -> None:
         actual = np.where(sound, assumed, reached)
         if not np.array_equal(actual, assumed, equal_nan=True):
             scan(p + 1, actual)
+
+
+def _piece_count(nbytes: int, workers: int) -> int:
+    """Return 1, or ``workers + 1`` where that gains at least a quarter of the time.
+
+    In either round every thread has one piece, so the time is ``2 / (workers + 1)``.
+    """
+    gain = nbytes * (0.75 - 2 / (workers + 1))
+    return workers + 1 if gain > DISPATCH_BYTES else 1
 
 
 def _pieces(T: int, count: int, adjoint: bool) -> list[Steps]:
