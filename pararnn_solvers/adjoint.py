@@ -17,7 +17,8 @@ from pararnn_solvers import tree
 from pararnn_solvers.bidiagonal import BlockBidiagonal, block_matvec
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.solvers.solution import Solution
-from pararnn_solvers.system import Array, System
+from pararnn_solvers.system import System
+from pararnn_solvers.typing import Array
 
 MOST_DIRECTIONS = 256
 GROUP = 16  # directions carried at once: bounds the memory of their tangents
@@ -114,7 +115,9 @@ def theta_gradient(system: System, previous: Array, lam: Array) -> Any:
         )
     return rebuild(
         [
-            leaf_gradient(system, previous, lam, leaves, i) if tree.is_differentiable(leaf) else None
+            leaf_gradient(system, previous, lam, leaves, i)
+            if tree.is_differentiable(leaf)
+            else None
             for i, leaf in enumerate(leaves)
         ]
     )
@@ -126,15 +129,16 @@ def leaf_gradient(
     """Return the gradient by one leaf of theta, in the leaf's shape and dtype."""
     leaf = np.asarray(leaves[index])
     _, rebuild = tree.flatten(system.theta)
-    units = np.eye(leaf.size, dtype=leaf.dtype).reshape(leaf.size, *leaf.shape)
+    units = np.eye(leaf.size, dtype=leaf.dtype)
     gradient = np.zeros(leaf.size, leaf.dtype)
 
     def tangent(group: slice, h: Array, x: Array | None, theta: Any) -> Array:
-        def by_leaf(value: Any) -> Any:
+        def by_leaf(entries: Any) -> Any:
+            value = np.reshape(entries, leaf.shape)
             changed = rebuild([value if i == index else other for i, other in enumerate(leaves)])
             return system.recurrence.step(h, x, changed)
 
-        result: Array = system.recurrence.derivative(by_leaf, leaf, units[group])[1]
+        result: Array = system.recurrence.derivative(by_leaf, leaf.reshape(-1), units[group])[1]
         return result
 
     for part in system.slabs(min(leaf.size, GROUP)):
@@ -223,9 +227,10 @@ def matching_leaves(theta: Any, dtheta: Any) -> list[Any]:
 def like(name: str, array: Any, reference: Any) -> Array:
     """Return an array after checking that it has the shape and dtype of a reference."""
     array, reference = np.asarray(array), np.asarray(reference)
+    checked: Array = array
     if array.shape != reference.shape or array.dtype != reference.dtype:
         raise InvalidInput(
             f"{name} has shape {array.shape} and dtype {array.dtype}; expected {reference.shape} "
             f"and {reference.dtype}"
         )
-    return array
+    return checked

@@ -12,12 +12,13 @@ import numpy as np
 from pararnn_solvers import linear, solvers
 from pararnn_solvers.errors import ConvergenceError, ConvergenceWarning, InvalidInput
 from pararnn_solvers.progress import observer
-from pararnn_solvers.recurrence import Array, Recurrence
+from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.solvers.memory import check_memory
 from pararnn_solvers.solvers.sequential import finish_sequentially, rollout_system
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Status, Stopping
 from pararnn_solvers.system import System
+from pararnn_solvers.typing import Array
 from pararnn_solvers.validation import make_system, probe
 
 ON_FAILURE = ("raise", "warn", "sequential")

@@ -8,14 +8,14 @@ is never read to any effect.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pararnn_solvers.typing import Array
+
 if TYPE_CHECKING:
     from pararnn_solvers.linear import Scan
-
-Array = np.ndarray[Any, Any]
 
 
 def block_matvec(blocks: Array, v: Array, *, adjoint: bool = False) -> Array:
@@ -33,16 +33,17 @@ def block_matvec(blocks: Array, v: Array, *, adjoint: bool = False) -> Array:
     array, shape (..., k*n)
     """
     k, n = blocks.shape[-2:]
+    product: Array
     if k == 1:
-        return blocks[..., 0, 0, :] * v
-    if n == 1:
-        dense = blocks[..., 0]
-        dense = np.swapaxes(dense, -1, -2) if adjoint else dense
-        return np.matmul(dense, v[..., None])[..., 0]
-    parts = v.reshape(*v.shape[:-1], k, n)
-    subscripts = "...jin,...jn->...in" if adjoint else "...ijn,...jn->...in"
-    product = np.einsum(subscripts, blocks, parts)
-    return product.reshape(*product.shape[:-2], k * n)
+        product = blocks[..., 0, 0, :] * v
+    elif n == 1:
+        dense = np.swapaxes(blocks[..., 0], -1, -2) if adjoint else blocks[..., 0]
+        product = np.matmul(dense, v[..., None])[..., 0]
+    else:
+        subscripts = "...jin,...jn->...in" if adjoint else "...ijn,...jn->...in"
+        parts = np.einsum(subscripts, blocks, v.reshape(*v.shape[:-1], k, n))
+        product = parts.reshape(*parts.shape[:-2], k * n)
+    return product
 
 
 @dataclass(frozen=True)

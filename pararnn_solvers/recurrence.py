@@ -11,8 +11,7 @@ import numpy as np
 from pararnn_solvers.autodiff import DERIVATIVES
 from pararnn_solvers.bidiagonal import block_matvec
 from pararnn_solvers.errors import InvalidInput
-
-Array = np.ndarray[Any, Any]
+from pararnn_solvers.typing import Array
 
 
 @dataclass(frozen=True)

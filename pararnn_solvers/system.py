@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers.errors import InvalidInput
-from pararnn_solvers.recurrence import Array, Recurrence
+from pararnn_solvers.recurrence import Recurrence
+from pararnn_solvers.typing import Array
 
 # Tangents of this many bytes stay in a core's cache while dual arrays pass through `step`.
 SLAB_BYTES = 1 << 20
@@ -70,7 +71,7 @@ class System:
         return checked(f, previous)
 
     def apply(self, function: Callable[..., Any], previous: Array, x: Array | None) -> Any:
-        """Call ``function(previous, x, theta)`` on views that cannot be written to, and count it."""
+        """Call ``function(previous, x, theta)`` on read-only views, and count it."""
         self.tally.steps += self.stride * int(np.prod(previous.shape[:-1]))
         with np.errstate(all="ignore"):  # an overflow of an iterate ends in a status, not a warning
             return function(read_only(previous), read_only(x), self.theta)
@@ -132,11 +133,12 @@ class System:
             The state before `start` is taken from here.
         sequences : boolean array, shape (batch,)
         """
-        everything = bool(sequences.all())
-        take = (lambda array: array) if everything else (lambda array: array[..., sequences, :])
         h0 = self.h0 if start == 0 else h[start - 1]
-        x = None if self.x is None else take_inputs(self.x[start:stop], sequences)
-        return replace(self, x=x, h0=take(h0), steps=stop - start)
+        x = None if self.x is None else self.x[start:stop]
+        if not sequences.all():
+            h0 = h0[sequences]
+            x = None if x is None else x[:, sequences]
+        return replace(self, x=x, h0=h0, steps=stop - start)
 
     def condense(self, chunk: int) -> System:
         """Return the system of multiple shooting: unknowns only at the ends of whole chunks.
@@ -154,11 +156,6 @@ class System:
             x = np.moveaxis(chunks, 1, self.h0.ndim)  # (P, *batch, S, m)
         composed = compose(self.recurrence, chunk)
         return replace(self, recurrence=composed, x=x, steps=whole, stride=self.stride * chunk)
-
-
-def take_inputs(x: Array, sequences: Array) -> Array:
-    """Select sequences on the batch axis of x, which is its second."""
-    return x if sequences.all() else x[:, sequences]
 
 
 def compose(recurrence: Recurrence, chunk: int) -> Recurrence:

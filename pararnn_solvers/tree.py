@@ -49,7 +49,9 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     return [leaf for leaves, _ in parts for leaf in leaves], rebuild
 
 
-def open_container(tree: Any) -> tuple[list[Any], list[Any], Callable[[list[Any], list[Any]], Any] | None]:
+def open_container(
+    tree: Any,
+) -> tuple[list[Any], list[Any], Callable[[list[Any], list[Any]], Any] | None]:
     """Return the keys and children of one container and how to build it; no builder for a leaf."""
     if isinstance(tree, dict):
         return list(tree), list(tree.values()), lambda k, v: type(tree)(zip(k, v, strict=True))
@@ -60,7 +62,11 @@ def open_container(tree: Any) -> tuple[list[Any], list[Any], Callable[[list[Any]
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         names = [field.name for field in dataclasses.fields(tree) if field.init]
         children = [getattr(tree, name) for name in names]
-        return names, children, lambda k, v: dataclasses.replace(tree, **dict(zip(k, v, strict=True)))
+        return (
+            names,
+            children,
+            lambda k, v: dataclasses.replace(tree, **dict(zip(k, v, strict=True))),
+        )
     return [], [], None
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from pararnn_solvers import tree
 from pararnn_solvers.bidiagonal import block_matvec
 from pararnn_solvers.errors import InvalidInput
-from pararnn_solvers.recurrence import Array, Recurrence
+from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.system import System
+from pararnn_solvers.typing import Array
 
 
 def as_recurrence(recurrence: Recurrence | Callable[..., Any]) -> Recurrence:
@@ -133,7 +134,9 @@ def probe_structure(system: System, h: Array) -> None:
         return
     signs = np.random.default_rng(0).choice(np.array([-1, 1], h.dtype), size=h.shape[-1])
     _, blocks = system.apply(recurrence.linearize, h, system.x)
-    unstructured = replace(recurrence, jacobian=None) if callable(recurrence.jacobian) else recurrence
+    unstructured = (
+        replace(recurrence, jacobian=None) if callable(recurrence.jacobian) else recurrence
+    )
     _, (along,) = system.apply(lambda *args: unstructured.tangent(signs[None], *args), h, system.x)
     if not close(block_matvec(blocks, np.broadcast_to(signs, h.shape)), along):
         raise InvalidInput(

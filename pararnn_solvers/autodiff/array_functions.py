@@ -145,6 +145,14 @@ def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None) -> Ar
     return Dual(value, np.where(inside, slope, 0) * x.tangent)
 
 
+@implements(np.polyval)
+def _polyval(p: Any, x: Array) -> Array:
+    out = np.zeros_like(x)
+    for coefficient in p:
+        out = out * x + coefficient
+    return out
+
+
 @implements(np.sort)
 def _sort(a: Array, axis: int = -1, kind: Any = None, *, stable: Any = None) -> Array:
     return np.take_along_axis(a, np.argsort(a.value, axis, kind, stable=stable), axis)

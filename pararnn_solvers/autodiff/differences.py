@@ -76,7 +76,9 @@ def pushforward(function: Callable[[Any], Any], h: Any, directions: Any) -> tupl
     if isinstance(argument, np.ndarray):
         argument.flags.writeable = False
     out = function(Dual(argument, seeds))
-    return value_of(out), tangent_of(out, seeds.shape[0])
+    tangent = tangent_of(out, seeds.shape[0])
+    # Where step passes h through, its tangent is the directions themselves: not the caller's.
+    return value_of(out), tangent.copy() if np.may_share_memory(tangent, seeds) else tangent
 
 
 def complex_step(function: Callable[[Any], Any], h: Any, directions: Any) -> tuple[Any, Any]:
@@ -100,11 +102,12 @@ def complex_step(function: Callable[[Any], Any], h: Any, directions: Any) -> tup
     Squire and Trapp (1998), "Using complex variables to estimate derivatives of real functions",
     SIAM Review 40(1), 110-112.
     """
-    seeds = _seeds(h, directions)
-    eps = _COMPLEX_STEP.get(h.dtype.char, 1e-30)
+    wide = h.astype(np.float32) if h.dtype.itemsize < 4 else h  # there is no half complex type
+    seeds = _seeds(wide, directions)
+    eps = _COMPLEX_STEP.get(wide.dtype.char, 1e-30)
     parts = []
     for seed in seeds:
-        out = function(h + 1j * (eps * seed))
+        out = function(wide + 1j * (eps * seed))
         if getattr(out, "dtype", np.dtype(float)).kind != "c":
             raise NotDifferentiable(
                 "step returned a real array for a complex state, so its complex step is zero: "

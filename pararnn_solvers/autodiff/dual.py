@@ -28,6 +28,8 @@ from pararnn_solvers.errors import InvalidInput, NotDifferentiable
 
 __all__ = [
     "ARRAY_FUNCTIONS",
+    "PLAIN_ARRAY",
+    "TAKE_DTYPE",
     "UFUNCS",
     "Dual",
     "elementwise",
@@ -36,10 +38,10 @@ __all__ = [
     "value_of",
 ]
 
-# Filled by the modules views, array_functions, products, reductions and linear_algebra.
+# Filled by the modules views, array_functions, joining, products, reductions, linear_algebra.
 ARRAY_FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {}
 UFUNCS: dict[tuple[str, str], Callable[..., Any]] = {}  # (ufunc name, method), beyond RULES
-TAKE_DTYPE: set[Callable[..., Any]] = set()
+TAKE_DTYPE: set[Callable[..., Any]] = set()  # functions whose dtype= and the like are passed on
 
 _OPTIONS = frozenset({"out", "dtype", "where", "initial", "casting"})
 _POWERS = {2: np.square, 1: np.positive, 0.5: np.sqrt, -1: np.reciprocal}
@@ -48,7 +50,6 @@ PLAIN_ARRAY = (
     "writing a traced state into a plain array loses its derivative: build the result with "
     "np.stack / np.concatenate / np.where, start from np.empty_like(h), or pass jacobian="
 )
-
 
 Implementation = Callable[..., Any]
 
@@ -155,7 +156,8 @@ class Dual(NDArrayOperatorsMixin):
         if special is not None:
             return special(*args, **kwargs)
         if method != "__call__" or kwargs or name not in RULES:
-            call = f"numpy.{name}" if method == "__call__" else f"numpy.{name}.{method}"
+            call = f"numpy.{name}" if hasattr(np, name) else f"scipy.special.{name}"
+            call += "" if method == "__call__" else f".{method}"
             options = f" with {', '.join(kwargs)}=" if kwargs else ""
             raise NotDifferentiable(f"{call}{options} has no derivative rule here; {_REMEDY}")
         return elementwise(name, ufunc, *args)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from pararnn_solvers.typing import Array
 
 
 def head_matrices(
@@ -18,7 +18,8 @@ def head_matrices(
     """
     m, n = inputs // heads, channels // heads
     bound = np.sqrt(6 / (m + n))
-    return rng.uniform(-bound, bound, size=(gates, heads, m, n)).astype(dtype)
+    B: Array = rng.uniform(-bound, bound, size=(gates, heads, m, n)).astype(dtype)
+    return B
 
 
 def recurrent_weights(rng: np.random.Generator, rows: int, channels: int, dtype: Any) -> Array:
@@ -27,7 +28,8 @@ def recurrent_weights(rng: np.random.Generator, rows: int, channels: int, dtype:
     Source: the initialization of Danieli et al. 2025 (arXiv 2510.21450).
     """
     scale = 2 / np.sqrt(5 * channels)
-    return (scale * rng.standard_normal((rows, channels))).astype(dtype)
+    a: Array = (scale * rng.standard_normal((rows, channels))).astype(dtype)
+    return a
 
 
 def gate_biases(gates: int, channels: int, dtype: Any) -> Array:

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pararnn_solvers.cells import (
-    Array,
     gate_biases,
     head_matrices,
     project_inputs,
@@ -25,6 +24,7 @@ from pararnn_solvers.cells import (
 )
 from pararnn_solvers.functions import sigmoid
 from pararnn_solvers.recurrence import Recurrence
+from pararnn_solvers.typing import Array
 
 
 class Theta(NamedTuple):

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pararnn_solvers.cells import (
-    Array,
     gate_biases,
     head_matrices,
     project_inputs,
@@ -27,10 +26,11 @@ from pararnn_solvers.cells import (
 )
 from pararnn_solvers.functions import sigmoid
 from pararnn_solvers.recurrence import Recurrence
+from pararnn_solvers.typing import Array
 
 
 class Theta(NamedTuple):
-    """Parameters: ``a (3, n)`` and ``p (2, n)`` act in the recurrence, ``B`` and ``b`` in drives."""
+    """Parameters: ``a (3, n)``, ``p (2, n)`` act in the recurrence, ``B`` and ``b`` in drives."""
 
     a: Array
     p: Array

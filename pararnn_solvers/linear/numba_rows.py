@@ -8,6 +8,8 @@ way, because the hardware prefetches a straight descent but not rows taken in re
 Offsets are unsigned: Numba lets a signed index count from the end, which costs a select each time.
 """
 
+# Kernels are written in the language of Numba, which mypy does not know.
+# mypy: disable-error-code="untyped-decorator, call-arg, var-annotated, assignment, no-any-return"
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -116,7 +118,7 @@ def unrolled(k: int) -> Kernel:
                                 total += A[a + U(i) * row + U(j) * column] * h[x + U(j) * n]
                         h[y + U(i) * n] = total
 
-    return kernel  # type: ignore[no-any-return]
+    return kernel
 
 
 @njit(**HELPER | {"fastmath": {"contract", "reassoc"}})

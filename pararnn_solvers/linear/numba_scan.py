@@ -92,9 +92,10 @@ def _constant(array: Array) -> Array:
 
 
 def _kernel(k: int, n: int, itemsize: int) -> numba_rows.Kernel:
+    kernel: numba_rows.Kernel = numba_rows.dense if n == 1 else numba_rows.rows
     if k <= LARGEST_UNROLLED and n * itemsize < BYTES:
-        return numba_rows.unrolled(k)
-    return numba_rows.dense if n == 1 else numba_rows.rows  # type: ignore[no-any-return]
+        kernel = numba_rows.unrolled(k)
+    return kernel
 
 
 def _shares(B: int, n: int, itemsize: int, workers: int) -> list[numba_rows.Tile]:

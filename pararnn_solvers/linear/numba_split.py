@@ -13,6 +13,8 @@ comes out NaN or infinite is computed again, one step after the other, from the 
 and a piece that started from a state its predecessor did not reach is scanned again.
 """
 
+# Kernels are written in the language of Numba, which mypy does not know.
+# mypy: disable-error-code="untyped-decorator, call-arg, var-annotated, no-any-return"
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -64,7 +66,7 @@ def _scanner(L: int, adjoint: bool) -> Callable[..., None]:
                 for r in range(R):
                     for c in range(U(L)):
                         z = y + ((R - U(1) - r) if adjoint else r) * U(L) + c
-                        if not np.isfinite(h[z]):
+                        if not (np.isfinite(h[z]) and np.isfinite(exit[c])):
                             h[z] = A[z + shift] * exit[c] + b[z]
                         exit[c] = h[z]
                 solved = load(h, y)
@@ -76,7 +78,7 @@ def _scanner(L: int, adjoint: bool) -> Callable[..., None]:
                 h[z] = A[z + shift] * exit[c] + b[z]
                 exit[c] = h[z]
 
-    return scan  # type: ignore[no-any-return]
+    return scan
 
 
 @cache
@@ -104,7 +106,7 @@ def _mapper(L: int, adjoint: bool) -> Callable[..., None]:
                 e[c] = A[z + shift] * e[c] + b[z]
                 G[c] *= A[z + shift]
 
-    return compose  # type: ignore[no-any-return]
+    return compose
 
 
 def fits(lanes: int, dtype: np.dtype[Any]) -> bool:
@@ -132,8 +134,9 @@ def solve(A: Array, b: Array, h: Array, adjoint: bool) -> None:
     threads.run(first + [partial(mapper, *flat[:2], pieces[p], G[p], e[p]) for p in inner])
 
     states = [exits[0, :L].copy()]
-    for p in inner:
-        states.append(G[p, :L] * states[-1] + e[p, :L])
+    with np.errstate(all="ignore"):
+        for p in inner:
+            states.append(G[p, :L] * states[-1] + e[p, :L])
     threads.run([partial(scan, p + 1, state) for p, state in enumerate(states[: len(pieces) - 1])])
 
     for p in inner:

@@ -5,6 +5,8 @@ from flat arrays. LLVM lowers the vectors to whatever the processor has. There i
 disprove, and shuffles express a scan *along* a vector.
 """
 
+# Kernels are written in the language of Numba, which mypy does not know.
+# mypy: disable-error-code="import-untyped, no-untyped-call, misc"
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from numba.extending import intrinsic, models, register_model
 BYTES = 64
 
 
-class VectorType(types.Type):  # type: ignore[misc]
+class VectorType(types.Type):
     """The Numba type of a vector of 16 float32 or 8 float64."""
 
     def __init__(self, dtype: types.Float) -> None:
@@ -26,8 +28,8 @@ class VectorType(types.Type):  # type: ignore[misc]
         super().__init__(name=f"Vector({dtype}, {self.size})")
 
 
-@register_model(VectorType)  # type: ignore[untyped-decorator]
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+@register_model(VectorType)
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: VectorType) -> None:
         element = ir.FloatType() if fe_type.dtype == types.float32 else ir.DoubleType()
         super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.size))
@@ -51,7 +53,7 @@ def _shuffle(builder: Any, first: Any, second: Any, lanes: list[int]) -> Any:
 Emit = Callable[[Any, Any, Any, Any], Any]
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def width(typing: Any, array: Any) -> tuple[Any, Emit]:
     """``width(array)``: how many elements a vector has, as a constant of the compiled code."""
 
@@ -61,7 +63,7 @@ def width(typing: Any, array: Any) -> tuple[Any, Emit]:
     return types.uint64(array), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def load(typing: Any, array: Any, index: Any) -> tuple[Any, Emit]:
     """``load(array, i)``: the vector of elements ``i``, ``i + 1``, … of a flat array."""
 
@@ -72,7 +74,7 @@ def load(typing: Any, array: Any, index: Any) -> tuple[Any, Emit]:
     return VectorType(array.dtype)(array, index), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def store(typing: Any, array: Any, index: Any, vector: Any) -> tuple[Any, Emit]:
     """``store(array, i, v)``: write ``v`` to elements ``i``, ``i + 1``, … of a flat array."""
 
@@ -84,7 +86,7 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> tuple[Any, Emit]:
     return types.void(array, index, vector), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def splat(typing: Any, array: Any, index: Any) -> tuple[Any, Emit]:
     """``splat(array, i)``: element ``i`` in every place of a vector."""
 
@@ -99,7 +101,7 @@ def splat(typing: Any, array: Any, index: Any) -> tuple[Any, Emit]:
     return VectorType(array.dtype)(array, index), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def fma(typing: Any, a: Any, x: Any, b: Any) -> tuple[Any, Emit]:
     """``fma(a, x, b)``: ``a x + b``, contracted where the processor can."""
 
@@ -109,7 +111,7 @@ def fma(typing: Any, a: Any, x: Any, b: Any) -> tuple[Any, Emit]:
     return b(a, x, b), emit
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic(prefer_literal=True)
 def prefix(typing: Any, a: Any, b: Any, lanes: Any, down: Any) -> tuple[Any, Emit]:
     """``prefix(a, b, L, down)``: vectors ``P, e`` such that ``h = P * h_before + e``.
 
@@ -138,7 +140,7 @@ def prefix(typing: Any, a: Any, b: Any, lanes: Any, down: Any) -> tuple[Any, Emi
     return types.UniTuple(a, 2)(a, b, lanes, down), emit
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic(prefer_literal=True)
 def last_step(typing: Any, h: Any, lanes: Any, down: Any) -> tuple[Any, Emit]:
     """``last_step(h, L, down)``: the ``L`` lanes of the step solved last, repeated."""
     L, reverse = lanes.literal_value, down.literal_value
@@ -150,7 +152,7 @@ def last_step(typing: Any, h: Any, lanes: Any, down: Any) -> tuple[Any, Emit]:
     return h(h, lanes, down), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def all_finite(typing: Any, h: Any) -> tuple[Any, Emit]:
     """``all_finite(h)``: whether no element is NaN or infinite."""
 

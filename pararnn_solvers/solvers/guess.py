@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers.errors import InvalidInput
-from pararnn_solvers.system import Array, System
+from pararnn_solvers.system import System
+from pararnn_solvers.typing import Array
 
 Guess = Callable[[System], Array]
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers.bidiagonal import BlockBidiagonal
-from pararnn_solvers.system import Array, System
+from pararnn_solvers.system import System
+from pararnn_solvers.typing import Array
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pararnn_solvers.bidiagonal import block_matvec
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.recurrence import as_blocks
 from pararnn_solvers.solvers.iterate import Iterate
-from pararnn_solvers.system import Array
+from pararnn_solvers.typing import Array
 
 Linearization = Callable[[Iterate], Array]
 
@@ -155,7 +155,8 @@ def secant(base: Linearization = exact) -> Linearization:
         dh = dh.reshape(*dh.shape[:-1], k, n)
         length = np.square(dh).sum(axis=-2, keepdims=True)
         direction = np.divide(dh, length, out=np.zeros_like(dh), where=length > 0)
-        return A + miss[..., :, None, :] * direction[..., None, :, :]
+        update: Array = miss[..., :, None, :] * direction[..., None, :, :]
+        return A + update
 
     return linearization
 

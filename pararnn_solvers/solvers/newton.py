@@ -58,7 +58,9 @@ class Newton:
         iterate = unsolved.first()  # F(h) at the guess
         while iterate is not None:
             A = self.linearization(iterate)  # A_t = df/dh at the current states
-            iterate = self.step_length(replace(iterate, blocks=A), scan)  # (I - S A) delta = -F; h + delta
+            iterate = self.step_length(
+                replace(iterate, blocks=A), scan
+            )  # (I - S A) delta = -F; h + delta
             iterate = unsolved.settle(iterate)  # stop where |F| is small, go on with the rest
         return unsolved.solution(scan)
 

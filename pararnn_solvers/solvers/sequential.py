@@ -11,7 +11,8 @@ from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Status, Stopping, max_norm
 from pararnn_solvers.solvers.unsolved import Observer, leading_true
-from pararnn_solvers.system import Array, System, checked
+from pararnn_solvers.system import System, checked
+from pararnn_solvers.typing import Array
 
 
 def rollout_system(system: System, h: Array, start: int = 0) -> None:
@@ -66,8 +67,8 @@ def finish_sequentially(solution: Solution, stopping: Stopping) -> Solution:
     start = leading_true(done.all(axis=1))
     rollout_system(part, states, start)
     h[:, failed] = states
-    finite = np.isfinite(states).all(axis=(0, 2))
-    status[failed] = np.where(finite, Status.SEQUENTIAL, Status.DIVERGED)
+    finite: Any = np.isfinite(states).all(axis=(0, 2))
+    status[failed] = [Status.SEQUENTIAL if ok else Status.DIVERGED for ok in finite]
     norms = solution.residual_norms[-1:].copy()
     norms[0, failed] = max_norm(part.residual(states)).max(axis=0)
     return replace(

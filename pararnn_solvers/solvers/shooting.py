@@ -10,7 +10,8 @@ import numpy as np
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Stopping
-from pararnn_solvers.system import Array, System
+from pararnn_solvers.system import System
+from pararnn_solvers.typing import Array
 
 if TYPE_CHECKING:
     from pararnn_solvers.solvers.newton import Newton

@@ -11,7 +11,8 @@ from pararnn_solvers import plotting
 from pararnn_solvers.bidiagonal import BlockBidiagonal
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.stopping import Status
-from pararnn_solvers.system import Array, System
+from pararnn_solvers.system import System
+from pararnn_solvers.typing import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +83,11 @@ class Solution:
     def _first_bad(self) -> int:
         bad = ~np.isfinite(self.h).reshape(len(self.h), -1).all(axis=1)
         # The states may be finite where f of one of them is not.
-        bad = bad if bad.any() else ~np.isfinite(self.system.residual(self.h)).reshape(
-            len(self.h), -1
-        ).all(axis=1)
+        bad = (
+            bad
+            if bad.any()
+            else ~np.isfinite(self.system.residual(self.h)).reshape(len(self.h), -1).all(axis=1)
+        )
         return int(bad.argmax()) + 1
 
     def error_bound(self) -> Array:

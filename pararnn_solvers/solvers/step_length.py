@@ -13,7 +13,7 @@ import numpy as np
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.iterate import Iterate, sequence_norm
-from pararnn_solvers.system import Array
+from pararnn_solvers.typing import Array
 
 StepLength = Callable[[Iterate, Scan], Iterate]
 

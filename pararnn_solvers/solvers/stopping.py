@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from pararnn_solvers.typing import Array
 
 
 class Status(Enum):
@@ -61,4 +60,5 @@ def max_norm(v: Array) -> Array:
     """Return the maximum norm over the components, shape (T, batch); NaN if any is NaN."""
     if v.shape[-1] == 0:
         return np.zeros(v.shape[:-1], v.dtype)
-    return np.abs(v).max(axis=-1)
+    norm: Array = np.abs(v).max(axis=-1)
+    return norm

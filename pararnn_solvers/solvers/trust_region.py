@@ -8,7 +8,7 @@ from pararnn_solvers.bidiagonal import BlockBidiagonal
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.iterate import Iterate, sequence_norm
 from pararnn_solvers.solvers.step_length import negligible
-from pararnn_solvers.system import Array
+from pararnn_solvers.typing import Array
 
 
 def damped_least_squares(matrix: BlockBidiagonal, residual: Array, damping: Array) -> Array:

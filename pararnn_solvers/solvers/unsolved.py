@@ -13,7 +13,8 @@ from pararnn_solvers.solvers import guess as guesses
 from pararnn_solvers.solvers.iterate import Iterate
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Status, Stopping, max_norm
-from pararnn_solvers.system import Array, System
+from pararnn_solvers.system import System
+from pararnn_solvers.typing import Array
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,10 @@ class Unsolved:
         part = self.system.part(self.h, self.start, self.stop, self.open)
         h = self.h[self.start : self.stop]
         if not h.size:
-            return self._nothing_to_solve()
+            self.status = [Status.CONVERGED] * len(self.status)
+            self.norms.append(self.closed_norm)
+            return None
         return self.settle(Iterate(part, h, part.evaluate(part.previous(h))))
-
-    def _nothing_to_solve(self) -> None:
-        self.status = [Status.CONVERGED] * len(self.status)
-        self.norms.append(self.closed_norm)
 
     @property
     def n_iter(self) -> int:
@@ -187,7 +186,7 @@ class Unsolved:
         )
 
 
-def leading_true(flags: Array) -> int:
+def leading_true(flags: Any) -> int:
     """Return how many of the first flags are set."""
     return len(flags) if flags.all() else int(flags.argmin())
 

@@ -1,0 +1,95 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from pararnn_solvers.autodiff import Dual
+from pararnn_solvers.errors import NotDifferentiable
+
+A = np.random.default_rng(0).normal(size=(3, 4, 5))
+WITH_ZEROS = np.where(A > 1, 0, A)
+AXES = (None, 0, -1, (0, 2), (-1, 0))
+
+
+@pytest.mark.parametrize("function", [np.sum, np.mean, np.prod, np.max, np.min, np.ptp, np.amax])
+@pytest.mark.parametrize(("axis", "keepdims"), list(itertools.product(AXES, (False, True))))
+def test_reduction(function, axis, keepdims, check):
+    if function is np.ptp and isinstance(axis, tuple):
+        function = _ptp  # of complex arrays, NumPy's own takes one axis only
+    check(lambda a: function(a, axis=axis, keepdims=keepdims), A, rtol=1e-12)
+
+
+def _ptp(a, axis, keepdims):
+    return np.max(a, axis, keepdims=keepdims) - np.min(a, axis, keepdims=keepdims)
+
+
+@pytest.mark.parametrize("function", [np.var, np.std, np.nansum, np.amin])
+@pytest.mark.parametrize(("axis", "keepdims"), list(itertools.product(AXES, (False, True))))
+def test_reduction_without_a_complex_step(function, axis, keepdims, check):
+    check(lambda a: function(a, axis=axis, keepdims=keepdims), A, analytic=False)
+
+
+def test_ddof(check):
+    check(lambda a: np.var(a, -1, ddof=1) + a.std(axis=-1, ddof=2), A, analytic=False)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+def test_products_with_zero_factors(axis, check):
+    check(lambda a: np.prod(a, axis=axis), WITH_ZEROS, rtol=1e-12)
+    check(lambda a: np.cumprod(a, axis=axis), WITH_ZEROS, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["add", "multiply", "maximum", "minimum"])
+@pytest.mark.parametrize(("axis", "keepdims"), [(0, False), (-1, True), (None, False)])
+def test_reduce_methods(name, axis, keepdims, check):
+    check(lambda a: getattr(np, name).reduce(a, axis=axis, keepdims=keepdims), A, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("axis", "keepdims"), [(0, False), (-1, True), ((0, 1), False)])
+def test_logsumexp(axis, keepdims, check):
+    def function(a):
+        if isinstance(a, np.ndarray) and isinstance(axis, tuple):
+            return np.log(np.sum(np.exp(a), axis=axis, keepdims=keepdims))
+        return np.logaddexp.reduce(a, axis=axis, keepdims=keepdims)
+
+    check(function, A, analytic=False)
+
+
+def test_accumulate_methods(check):
+    check(lambda a: np.add.accumulate(a, 1) * np.multiply.accumulate(a), A, rtol=1e-12)
+
+
+@pytest.mark.parametrize("axis", [-1, 0, (0, 1), None])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_norm(axis, keepdims, check):
+    check(lambda a: np.linalg.norm(a, axis=axis, keepdims=keepdims), A, analytic=False)
+
+
+@pytest.mark.parametrize("order", [1, 2, np.inf, -np.inf])
+def test_vector_norms(order, check):
+    check(lambda a: np.linalg.norm(a, order, axis=-1), A, analytic=False)
+
+
+def test_norm_of_zero_has_derivative_zero():
+    out = np.linalg.norm(Dual(np.zeros((2, 3)), np.ones((1, 3))), axis=-1)
+    np.testing.assert_array_equal(out.tangent, np.zeros((1, 2)))
+
+
+def test_norms_without_a_rule_are_refused():
+    with pytest.raises(NotDifferentiable, match="ord='nuc'"):
+        np.linalg.norm(Dual(np.eye(2), np.ones((1, 2, 2))), "nuc")
+
+
+def test_extremum_follows_the_first_of_equal_entries():
+    h = Dual(np.array([1.0, 3.0, 3.0]), np.eye(3))
+    np.testing.assert_array_equal(h.max().tangent, [0, 1, 0])
+    np.testing.assert_array_equal((-h).min().tangent, [0, -1, 0])
+
+
+def test_options_without_a_rule_are_refused():
+    h = Dual(A, np.ones((1, 1, 1, 1)))
+    with pytest.raises(NotDifferentiable, match=r"numpy\.sum with dtype="):
+        np.sum(h, dtype=np.float32)
+    with pytest.raises(NotDifferentiable, match=r"numpy\.max with initial="):
+        np.max(h, initial=0.0)
+    assert np.sum(h, axis=0, dtype=None, out=None).shape == (4, 5)
