@@ -11,7 +11,8 @@ import numpy as np
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.memory import available_memory, blocks_memory
 from pararnn_solvers.solvers.methods import newton, windowed
-from pararnn_solvers.solvers.sequential import sequential
+from pararnn_solvers.solvers.newton import Newton
+from pararnn_solvers.solvers.sequential import Sequential, sequential
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Status, Stopping
 from pararnn_solvers.solvers.unsolved import Observer
@@ -19,21 +20,26 @@ from pararnn_solvers.system import System
 
 PROBE_STEPS = 100
 WINDOW = 256
+FEWEST_CHUNKS = 16
+SHORTEST_CHUNK = 16
 
 
 @dataclass(frozen=True)
 class Auto:
     """A stated policy, not a method.
 
-    1. The largest Lyapunov exponent is estimated on the first 100 steps. If a perturbation would
-       grow along the whole trajectory by more than ``1 / sqrt(eps)``, Newton's method has no basin
-       to speak of and the answer is ``sequential``: exact, and faster.
-    2. If the blocks of all steps would fill more than a quarter of the memory that is free, a
-       moving window.
-    3. Otherwise Newton's method. Sequences that it does not solve are given to a moving window of
-       256 steps, which always makes progress.
+    The largest Lyapunov exponent is estimated on the first 100 steps.
 
-    ``Solution.note`` says which it was and why.
+    1. If a perturbation would grow along the whole trajectory by more than ``1 / sqrt(eps)``,
+       Newton's method has no basin to speak of: ``sequential``, exact and faster.
+    2. If a perturbation falls below ``eps`` within 1/16 of the trajectory, multiple shooting with
+       chunks of that many steps, but at least 16: the chunks forget where they began.
+    3. If the blocks of all steps would fill more than a quarter of the memory that is free, a
+       moving window of 256 steps.
+    4. Otherwise Newton's method.
+
+    Sequences that 2 or 4 does not solve are given to a moving window of 256 steps, which makes
+    progress in every iteration. ``Solution.note`` says what was chosen and why.
     """
 
     def solve(
@@ -45,26 +51,29 @@ class Auto:
         observe: Observer | None = None,
     ) -> Solution:
         """Choose, and solve by what was chosen."""
-        T = system.shape[0]
-        exponent = largest_exponent(system)
-        growth = exponent * T
-        limit = -0.5 * float(np.log(np.finfo(system.h0.dtype).eps))
-        if growth > limit:
-            note = (
-                f"auto chose sequential: perturbations grow by about exp({exponent:+.2g}) a step, "
-                f"exp({growth:.0f}) over all {T}"
-            )
-            solution = sequential().solve(system, guess, scan, stopping, observe)
-            return replace(solution, method="sequential()", note=note)
-        if blocks_memory(system) > available_memory() / 4:
-            method = windowed(newton(), WINDOW)
-            note = f"auto chose a window of {WINDOW} steps: blocks of all steps would not fit"
-            solution = method.solve(system, guess, scan, stopping, observe)
-            return replace(solution, method=str(method), note=note)
-        solution = newton().solve(system, guess, scan, stopping, observe)
-        if solution.success or solution.status is Status.STOPPED:
-            return replace(solution, method=str(newton()), note="auto chose newton")
+        method, why = choose(system)
+        solution = method.solve(system, guess, scan, stopping, observe)
+        solution = replace(solution, method=str(method), note=f"auto: {why}")
+        tried_enough = isinstance(method, Sequential) or method.window is not None
+        if solution.success or solution.status is Status.STOPPED or tried_enough:
+            return solution
         return finish_windowed(solution, scan, stopping, observe)
+
+
+def choose(system: System) -> tuple[Newton | Sequential, str]:
+    """Return the method for a system, and the reason."""
+    T = system.shape[0]
+    exponent = largest_exponent(system)
+    digits = -float(np.log(np.finfo(system.h0.dtype).eps))
+    rate = f"perturbations change by exp({exponent:+.2g}) a step"
+    if exponent * T > digits / 2:
+        return sequential(), f"{rate}, exp({exponent * T:+.0f}) over all {T}"
+    memory = max(SHORTEST_CHUNK, digits / -exponent) if exponent < 0 else np.inf
+    if memory * FEWEST_CHUNKS <= T:
+        return newton(chunk=int(np.ceil(memory))), f"{rate} and are forgotten within a chunk"
+    if blocks_memory(system) > available_memory() / 4:
+        return windowed(newton(), WINDOW), "the blocks of all steps would not fit in memory"
+    return newton(), rate
 
 
 def finish_windowed(
@@ -84,9 +93,9 @@ def finish_windowed(
         sequence_status=status,
         residual_norms=np.concatenate([solution.residual_norms, norms[1:]]),
         n_step_evaluations=system.tally.steps,
-        method=f"newton(), then {method}",
-        note=f"auto chose newton; {left.sum()} sequence(s) needed a window of {WINDOW} steps "
-        f"({solution.status.name} before)",
+        method=f"{solution.method}, then {method}",
+        note=f"{solution.note}; {left.sum()} sequence(s) ended as {solution.status.name} and "
+        f"were given to a window of {WINDOW} steps",
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.solution import Solution
-from pararnn_solvers.solvers.stopping import Stopping
+from pararnn_solvers.solvers.stopping import Status, Stopping, max_norm
 from pararnn_solvers.system import System
 from pararnn_solvers.typing import Array
 
@@ -31,6 +31,8 @@ def shoot(
 
     The states at the ends are returned as they were solved for, so that the residual of the
     trajectory is that of the condensed system: rounding within chunks, the tolerance between them.
+    It is evaluated once more on all steps; a sequence whose rounding within chunks exceeds the
+    tolerance has stalled.
 
     Source: Bock & Plitt 1984; Gander & Vandewalle 2007, section 3.
     """
@@ -39,7 +41,20 @@ def shoot(
         guess = ends[: (system.shape[0] - 1) // chunk]
     coarse = method.solve(system.condense(chunk), guess, scan, stopping, observe)
     h = rollout_chunks(system, coarse.h, chunk)
-    return replace(coarse, h=h, system=system, n_step_evaluations=system.tally.steps)
+    norm = max_norm(system.residual(h))  # of the states that are returned, within chunks too
+    met = (norm <= stopping.tolerance(h)).all(axis=0)
+    status = coarse.sequence_status.copy()
+    status[~met & (status == Status.CONVERGED)] = Status.STALLED
+    norms = coarse.residual_norms.copy()
+    norms[-1] = norm.max(axis=0)
+    return replace(
+        coarse,
+        h=h,
+        sequence_status=status,
+        residual_norms=norms,
+        n_step_evaluations=system.tally.steps,
+        system=system,
+    )
 
 
 def rollout_chunks(system: System, ends: Array, chunk: int) -> Array:
