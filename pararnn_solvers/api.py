@@ -167,7 +167,7 @@ def flatten_guess(guess: Any, system: System) -> Any:
     guess = np.asarray(guess)
     if guess.shape != system.shape:
         raise InvalidInput(f"guess has shape {guess.shape}; expected (T, *batch, d) {system.shape}")
-    return guess.reshape(len(guess), -1, guess.shape[-1])
+    return guess.reshape(with_one_batch_axis(system).shape)
 
 
 def with_batch_axes(solution: Solution, system: System) -> Solution:
@@ -177,6 +177,6 @@ def with_batch_axes(solution: Solution, system: System) -> Solution:
         solution,
         h=solution.h.reshape(system.shape),
         sequence_status=solution.sequence_status.reshape(batch),
-        residual_norms=solution.residual_norms.reshape(-1, *batch),
+        residual_norms=solution.residual_norms.reshape(solution.n_iter + 1, *batch),
         system=system,
     )

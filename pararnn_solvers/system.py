@@ -78,7 +78,9 @@ class System:
 
     def residual(self, h: Array) -> Array:
         """Return ``F(h)``, shape (T, *batch, d). Cost: one evaluation of every step."""
-        return h - self.evaluate(self.previous(h))
+        f = self.evaluate(self.previous(h))
+        with np.errstate(invalid="ignore"):  # inf - inf
+            return h - f
 
     def linearize(
         self, h: Array, reduce: Callable[[Array], Array] = lambda blocks: blocks
@@ -110,7 +112,8 @@ class System:
             if blocks is None:
                 blocks = np.empty((h.shape[0], *A.shape[1:]), A.dtype)
             blocks[part] = A
-            np.subtract(h[part], checked(f, previous[part]), out=residual[part])
+            with np.errstate(invalid="ignore"):
+                np.subtract(h[part], checked(f, previous[part]), out=residual[part])
         if blocks is None:
             k, n = self.recurrence.structure(h.shape[-1])
             blocks = reduce(np.empty((*h.shape[:-1], k, k, n), h.dtype))

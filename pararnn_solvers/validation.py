@@ -35,6 +35,8 @@ def make_system(
     h0 = real_array("h0", h0)
     if h0.ndim == 0:
         raise InvalidInput("h0 is a scalar; expected shape (*batch, d): pass h0[None] for d = 1")
+    if h0.shape[-1] == 0:
+        raise InvalidInput(f"h0 has shape {h0.shape}; expected (*batch, d) with d >= 1")
     recurrence.structure(h0.shape[-1])
     if x is None:
         if steps is None or steps < 0:
@@ -120,7 +122,7 @@ def probe(system: System) -> None:
             error.add_note(
                 "raised by step(h, x, theta), called on states of shape "
                 f"{h.shape} and on single ones of shape {h[0, 0].shape}; it must accept any "
-                "leading axes and must not write into its arguments"
+                "leading axes (np.where in place of if) and must not write into its arguments"
             )
         raise
     probe_structure(few, h)
@@ -132,13 +134,13 @@ def probe_structure(system: System, h: Array) -> None:
     k = recurrence.structure(h.shape[-1])[0]
     if k == h.shape[-1]:
         return
-    signs = np.random.default_rng(0).choice(np.array([-1, 1], h.dtype), size=h.shape[-1])
+    v = np.random.default_rng(0).uniform(0.5, 1.5, h.shape[-1]).astype(h.dtype)
     _, blocks = system.apply(recurrence.linearize, h, system.x)
     unstructured = (
         replace(recurrence, jacobian=None) if callable(recurrence.jacobian) else recurrence
     )
-    _, (along,) = system.apply(lambda *args: unstructured.tangent(signs[None], *args), h, system.x)
-    if not close(block_matvec(blocks, np.broadcast_to(signs, h.shape)), along):
+    _, (along,) = system.apply(lambda *args: unstructured.tangent(v[None], *args), h, system.x)
+    if not close(block_matvec(blocks, np.broadcast_to(v, h.shape)), along):
         raise InvalidInput(
             f"channels couple beyond block_size {k}: df/dh times a vector differs from the blocks "
             "times that vector; declare the true block size (component-major), or leave it None"

@@ -22,6 +22,7 @@ PROBE_STEPS = 100
 WINDOW = 256
 FEWEST_CHUNKS = 16
 SHORTEST_CHUNK = 16
+LARGEST_BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class Auto:
        Newton's method has no basin to speak of: ``sequential``, exact and faster.
     2. If a perturbation falls below ``eps`` within 1/16 of the trajectory, multiple shooting with
        chunks of that many steps, but at least 16: the chunks forget where they began.
-    3. If the blocks of all steps would fill more than a quarter of the memory that is free, a
+    3. If the blocks are larger than 16 x 16, ``sequential``: forming and applying them costs more
+       than calling `step` once for each step of time.
+    4. If the blocks of all steps would fill more than a quarter of the memory that is free, a
        moving window of 256 steps.
-    4. Otherwise Newton's method.
+    5. Otherwise Newton's method.
 
-    Sequences that 2 or 4 does not solve are given to a moving window of 256 steps, which makes
-    progress in every iteration. ``Solution.note`` says what was chosen and why.
+    Sequences that 2 or 5 does not solve are given to a moving window, which makes progress in
+    every iteration. ``Solution.note`` says what was chosen and why.
     """
 
     def solve(
@@ -71,6 +74,9 @@ def choose(system: System) -> tuple[Newton | Sequential, str]:
     memory = max(SHORTEST_CHUNK, digits / -exponent) if exponent < 0 else np.inf
     if memory * FEWEST_CHUNKS <= T:
         return newton(chunk=int(np.ceil(memory))), f"{rate} and are forgotten within a chunk"
+    k, _ = system.recurrence.structure(system.shape[-1])
+    if k > LARGEST_BLOCK:
+        return sequential(), f"blocks of {k} x {k} cost more than stepping"
     if blocks_memory(system) > available_memory() / 4:
         return windowed(newton(), WINDOW), "the blocks of all steps would not fit in memory"
     return newton(), rate
@@ -95,7 +101,7 @@ def finish_windowed(
         n_step_evaluations=system.tally.steps,
         method=f"{solution.method}, then {method}",
         note=f"{solution.note}; {left.sum()} sequence(s) ended as {solution.status.name} and "
-        f"were given to a window of {WINDOW} steps",
+        f"were given to a moving window",
     )
 
 

@@ -56,7 +56,8 @@ class Iterate:
     @cached_property
     def residual(self) -> Array:
         """``F(h) = h - f``."""
-        return self.h - self.f
+        with np.errstate(invalid="ignore"):  # inf - inf
+            return self.h - self.f
 
     def moved(self, h: Array, f: Array | None = None, **changes: Any) -> Iterate:
         """Return the next iterate, at states h; f is evaluated there unless given."""

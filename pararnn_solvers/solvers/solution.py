@@ -122,12 +122,13 @@ class Solution:
         steps = max(1, T * int(np.prod(batch)))
         last = self.residual_norms[-1].max(initial=0.0)
         first = self.residual_norms[0].max(initial=0.0)
+        fall = f"{first:.1e} at the guess, {last:.1e} at the end" if self.n_iter else f"{last:.1e}"
         table = [
             ("trajectory", f"{T} steps{sequences} × {d} states, {self.h.dtype}"),
             ("status", counts or "CONVERGED"),
             ("method", f"{self.method}, backend {self.backend}"),
             ("iterations", str(self.n_iter)),
-            ("residual", f"{first:.1e} at the guess, {last:.1e} at the end"),
+            ("residual", fall),
             ("evaluations", f"{self.n_step_evaluations / steps:.1f} per step"),
         ]
         return table + ([("note", self.note)] if self.note else [])

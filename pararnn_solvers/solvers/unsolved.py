@@ -66,7 +66,7 @@ class Unsolved:
     ) -> None:
         self.system, self.stopping, self.observe = system, stopping, observe
         T, batch = system.shape[:2]
-        self.window, self.windowed = window or T, window is not None and window < T
+        self.window, self.windowed = window or T, window is not None
         self.hold = self.windowed and guess is None
         self.h = guesses.resolve("repeat_h0" if self.hold else guess, system)
         self.start, self.stop = 0, min(self.window, T)
