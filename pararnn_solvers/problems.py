@@ -15,7 +15,8 @@ import numpy as np
 from pararnn_solvers.cells import diagonal_lstm
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.functions import sigmoid
-from pararnn_solvers.recurrence import Array, Recurrence
+from pararnn_solvers.recurrence import Recurrence
+from pararnn_solvers.typing import Array
 
 EULER_DT = 0.01
 
@@ -52,7 +53,7 @@ def mean_field_rnn(gain: float, T: int = 1000, D: int = 100, seed: int = 0) -> P
     Newton's iterations grow slowly with T where the largest Lyapunov exponent is negative, and
     reach T where it is positive.
 
-    Source: Gonzalez et al. 2025 (arXiv 2508.16817), section 5; Sompolinsky, Crisanti & Sommers 1988.
+    Source: Gonzalez et al. 2025 (arXiv 2508.16817), section 5; Sompolinsky et al. 1988.
 
     Examples
     --------
@@ -66,19 +67,17 @@ def mean_field_rnn(gain: float, T: int = 1000, D: int = 100, seed: int = 0) -> P
     phase = rng.uniform(0, 2 * np.pi, D)
     u = amplitude * np.sin(frequency * np.arange(T)[:, None] + phase)
     h0, guess = rng.uniform(-1, 1, D), rng.uniform(-1, 1, (T, D))
-    recurrence = Recurrence(tanh_network, jacobian=tanh_network_jacobian)
+    recurrence = Recurrence(_tanh_network, jacobian=_tanh_network_jacobian)
     return Problem(recurrence, u, h0, W, T, guess, "easy for gain < 1, sequential for gain > 1.3")
 
 
-def tanh_network(s: Any, u: Any, W: Any) -> Any:
-    """Return ``W tanh(s) + u``."""
+def _tanh_network(s: Any, u: Any, W: Any) -> Any:
     return np.tanh(s) @ W.T + u
 
 
-def tanh_network_jacobian(s: Array, u: Array, W: Array) -> Array:
-    """Return ``W diag(1 - tanh(s)^2)``, shape (..., D, D)."""
+def _tanh_network_jacobian(s: Array, u: Array, W: Array) -> Array:
     slope: Array = 1 - np.square(np.tanh(s))
-    return W * slope[..., None, :]
+    return W * slope[..., None, :]  # (..., D, D)
 
 
 class Flow(NamedTuple):
@@ -101,50 +100,47 @@ class Flow(NamedTuple):
     exponent: float
 
 
-def components(f: Callable[..., tuple[Any, Any, Any]]) -> Callable[[Any, Any], Any]:
-    """Turn ``f(x, y, z, *p)`` into a function of arrays of states (..., 3)."""
-
+def _components(f: Callable[..., tuple[Any, Any, Any]]) -> Callable[[Any, Any], Any]:
     def field(s: Any, p: tuple[float, ...]) -> Any:
         return np.stack(f(s[..., 0], s[..., 1], s[..., 2], *p), axis=-1)
 
     return field
 
 
+@_components
 def _lorenz(x: Any, y: Any, z: Any, s: float, r: float, b: float) -> Any:
     return s * (y - x), r * x - x * z - y, x * y - b * z
 
 
+@_components
 def _thomas(x: Any, y: Any, z: Any, a: float, b: float) -> Any:
-    return -a * x + b * np.sin(y), -a * y + b * np.sin(z), -a * z + b * np.sin(x)
+    return b * np.sin(y) - a * x, b * np.sin(z) - a * y, b * np.sin(x) - a * z
 
 
+@_components
 def _abc(x: Any, y: Any, z: Any, A: float, B: float, C: float) -> Any:
-    return (
-        A * np.sin(z) + C * np.cos(y),
-        B * np.sin(x) + A * np.cos(z),
-        C * np.sin(y) + B * np.cos(x),
-    )
+    sin, cos = np.sin, np.cos
+    return A * sin(z) + C * cos(y), B * sin(x) + A * cos(z), C * sin(y) + B * cos(x)
 
 
+@_components
 def _sprott_b(x: Any, y: Any, z: Any) -> Any:
     return y * z, x - y, 1 - x * y
 
 
+@_components
 def _vallis(x: Any, y: Any, z: Any, b: float, c: float, p: float) -> Any:
-    return b * y - c * (x + p), -y + x * z, -z - x * y + 1
+    return b * y - c * (x + p), x * z - y, 1 - z - x * y
 
 
 # fmt: off
 FLOWS: dict[str, Flow] = {
-    "lorenz": Flow(components(_lorenz), (10.0, 28.0, 8 / 3),
-                   (-9.7869288, -15.03852, 20.533978), (1,), 1.02),
-    "thomas": Flow(components(_thomas), (1.85, 10.0),
-                   (2.199442, 2.3634225, 3.220197), (1,), 0.01),
-    "abc": Flow(components(_abc), (1.73205, 1.41421, 1.0),
+    "lorenz": Flow(_lorenz, (10.0, 28.0, 8 / 3), (-9.7869288, -15.03852, 20.533978), (1,), 1.02),
+    "thomas": Flow(_thomas, (1.85, 10.0), (2.199442, 2.3634225, 3.220197), (1,), 0.01),
+    "abc": Flow(_abc, (1.73205, 1.41421, 1.0),
                 (-0.78450179, -0.62887672, -0.17620268), (0, 2), 0.16),
-    "sprott_b": Flow(components(_sprott_b), (),
-                     (1.6878282, 1.4848132, -0.53706628), (1,), 0.20),
-    "vallis": Flow(components(_vallis), (102.0, 3.0, 0.0),
+    "sprott_b": Flow(_sprott_b, (), (1.6878282, 1.4848132, -0.53706628), (1,), 0.20),
+    "vallis": Flow(_vallis, (102.0, 3.0, 0.0),
                    (-6.99286331, 0.02325428, -0.16581776), (1,), 0.58),
 }
 # fmt: on
@@ -155,57 +151,46 @@ def flow(name: str, T: int = 30000, seed: int = 0) -> Problem:
 
     Source: Gonzalez et al. 2025 (arXiv 2508.16817), table 1; Gilpin 2021 for the flows.
     """
-    chosen = find_flow(name)
+    chosen = _find_flow(name)
     guess = np.random.default_rng(seed).standard_normal((T, 3))
     note = f"chaotic: largest Lyapunov exponent {chosen.exponent} per unit of time, 0.01 a step"
-    return Problem(
-        Recurrence(partial(euler, chosen.f)),
-        None,
-        np.array(chosen.start),
-        chosen.parameters,
-        T,
-        guess,
-        note,
-    )
+    step, h0 = partial(_euler, chosen.f), np.array(chosen.start)
+    return Problem(Recurrence(step), None, h0, chosen.parameters, T, guess, note)
 
 
-def find_flow(name: str) -> Flow:
-    """Return the flow of that name."""
+def _find_flow(name: str) -> Flow:
     if name not in FLOWS:
         raise InvalidInput(f"flow is {name!r}; expected one of {list(FLOWS)}")
     return FLOWS[name]
 
 
-def euler(f: Callable[..., Any], s: Any, x: None, p: Any) -> Any:
-    """Return ``s + dt f(s)``."""
+def _euler(f: Callable[..., Any], s: Any, x: None, p: Any) -> Any:
     return s + EULER_DT * f(s, p)
 
 
 def observer(name: str, T: int = 30000, seed: int = 0) -> Problem:
     """Return the observer of a chaotic flow, which is told some components: it forgets its start.
 
-    ``s' = s + dt (f(s~) + C^T C (x - s))`` where x is the true state, ``s~`` is s with the
-    observed components those of x, and ``C ~ N(0, 1)`` has one row. It starts away from the true
-    state by N(0, 1) in each component, and the guess is N(0, 1).
+    ``s' = s~ + dt (f(s~) + C^T C (x - s~))`` where x is the true state, ``s~`` is s with the
+    observed components replaced by those of x, and ``C ~ N(0, 1)`` has one row. It starts away
+    from the true state by N(0, 1) in each component, and the guess is N(0, 1).
 
     Source: Gonzalez et al. 2025 (arXiv 2508.16817), section 5 and table 1.
     """
-    chosen, truth = find_flow(name), flow(name, T)
+    chosen, truth = _find_flow(name), flow(name, T)
     rng = np.random.default_rng(seed)
     C, h0 = rng.standard_normal((1, 3)), truth.h0 + rng.standard_normal(3)
-    x = np.empty((T, 3))
-    state = truth.h0
+    x, state = np.empty((T, 3)), truth.h0
     for t in range(T):
         x[t] = state
         state = truth.recurrence.step(state, None, truth.theta)
-    step = partial(observe, chosen.f, np.isin(np.arange(3), chosen.observed))
+    step = partial(_observe, chosen.f, np.isin(np.arange(3), chosen.observed))
     guess = rng.standard_normal((T, 3))
     note = "predictable: Newton's method needs a few iterations, whatever T"
     return Problem(Recurrence(step), x, h0, (chosen.parameters, C), T, guess, note)
 
 
-def observe(f: Callable[..., Any], observed: Array, s: Any, x: Any, theta: Any) -> Any:
-    """Return one step of an observer; see :func:`observer`."""
+def _observe(f: Callable[..., Any], observed: Array, s: Any, x: Any, theta: Any) -> Any:
     p, C = theta
     told = np.where(observed, x, s)
     return told + EULER_DT * (f(told, p) + (x - told) @ C.T @ C)
@@ -222,11 +207,10 @@ def two_well_langevin(T: int = 10000, seed: int = 0) -> Problem:
     rng = np.random.default_rng(seed)
     x, h0, guess = (rng.standard_normal(shape) for shape in ((T, 2), (2,), (T, 2)))
     note = "predictable: largest Lyapunov exponent about -0.0145 a step, expansive between wells"
-    return Problem(Recurrence(langevin_step), x, h0, None, T, guess, note)
+    return Problem(Recurrence(_langevin), x, h0, None, T, guess, note)
 
 
-def langevin_step(s: Any, x: Any, theta: None) -> Any:
-    """Return one step of :func:`two_well_langevin`."""
+def _langevin(s: Any, x: Any, theta: None) -> Any:
     means = np.array([[-1.4, 0.0], [1.6, 0.0]])
     variances = np.array([[0.45, 0.45], [0.54, 0.45]])
     first, second = [(s - mean) / v for mean, v in zip(means, variances, strict=True)]
@@ -237,9 +221,8 @@ def langevin_step(s: Any, x: Any, theta: None) -> Any:
     return s - epsilon * (left * first + (1 - left) * second) + np.sqrt(2 * epsilon) * x
 
 
-def runge_kutta(f: Callable[..., Any], dt: float, h: Any, x: None, p: Any) -> Any:
-    """Return one step of the classical Runge-Kutta method of order 4."""
-    k1 = f(h, p)
+def _runge_kutta(f: Callable[..., Any], dt: float, h: Any, x: None, p: Any) -> Any:
+    k1 = f(h, p)  # the classical method of order 4
     k2 = f(h + dt / 2 * k1, p)
     k3 = f(h + dt / 2 * k2, p)
     k4 = f(h + dt * k3, p)
@@ -251,7 +234,7 @@ def van_der_pol(T: int = 512, dt: float = 0.05) -> Problem:
 
     Plain Newton overflows from the default guess; a moving window solves it.
     """
-    step = partial(runge_kutta, _van_der_pol, dt)
+    step = partial(_runge_kutta, _van_der_pol, dt)
     note = "exponent 0 along the limit cycle; iterates overflow from the default guess"
     return Problem(Recurrence(step), None, np.array([1.0, 0.0]), 1.0, T, None, note)
 
@@ -265,10 +248,9 @@ def lorenz63(T: int = 512, dt: float = 0.01) -> Problem:
 
     Source: Lorenz 1963, "Deterministic nonperiodic flow".
     """
-    step = partial(runge_kutta, FLOWS["lorenz"].f, dt)
-    return Problem(
-        Recurrence(step), None, np.ones(3), FLOWS["lorenz"].parameters, T, None, "chaotic"
-    )
+    step = partial(_runge_kutta, _lorenz, dt)
+    parameters = FLOWS["lorenz"].parameters
+    return Problem(Recurrence(step), None, np.ones(3), parameters, T, None, "chaotic")
 
 
 def logistic_map(r: float, T: int = 200) -> Problem:

@@ -15,8 +15,8 @@ from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.typing import Array
 
-# Tangents of this many bytes stay in a core's cache while dual arrays pass through `step`.
-SLAB_BYTES = 1 << 20
+# States (or tangents) of this many bytes stay in a core's cache, with the temporaries of `step`.
+SLAB_BYTES = 1 << 19
 
 
 @dataclass
@@ -63,12 +63,15 @@ class System:
 
     def previous(self, h: Array) -> Array:
         """Return the trajectory one step earlier: ``h_0, h_1 ... h_{T-1}``."""
-        return np.concatenate([self.h0[None], h[:-1]])
+        return np.concatenate([self.h0[None], h[:-1]])[: len(h)]  # none of them for T = 0
 
     def evaluate(self, previous: Array) -> Array:
         """Return ``f(h_{t-1}, x_t)`` at all steps at once, checked for shape and dtype."""
-        f = self.apply(self.recurrence.step, previous, self.x)
-        return checked(f, previous)
+        f = np.empty_like(previous)
+        for part in self.slabs(1):
+            x = None if self.x is None else self.x[part]
+            f[part] = checked(self.apply(self.recurrence.step, previous[part], x), previous[part])
+        return f
 
     def apply(self, function: Callable[..., Any], previous: Array, x: Array | None) -> Any:
         """Call ``function(previous, x, theta)`` on read-only views, and count it."""

@@ -14,22 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
-from numba import njit
 
 from pararnn_solvers.linear.arguments import Array
+from pararnn_solvers.linear.jit import compiled, inlined, inlined_any_order
 from pararnn_solvers.linear.simd import fma, load, splat, store, width
 
-# Fused multiply-add is allowed; anything that would drop NaN or Inf is not.
-COMPILE: dict[str, Any] = {
-    "nogil": True,
-    "cache": True,
-    "error_model": "numpy",
-    "fastmath": {"contract"},
-}
-HELPER: dict[str, Any] = COMPILE | {"cache": False, "forceinline": True}
 U = np.uint64
 
 Shape = tuple[int, int, int, int]
@@ -39,13 +30,13 @@ Tile = tuple[int, int, int, int]
 Kernel = Callable[[Array, Array, Array, Shape, Tile, bool], None]
 
 
-@njit(**HELPER)
+@inlined
 def _order(T: int, adjoint: bool) -> tuple[int, int, int]:
     """Return ``first, step, shift``: in which order time is solved and which ``A`` it takes."""
     return (T - 1, -1, 1) if adjoint else (0, 1, 0)
 
 
-@njit(**HELPER)
+@inlined
 def _multiply_add(A: Array, a: int, h: Array, x: int, b: Array, y: int, m: int, down: bool) -> None:
     """Write ``h[y:y+m] = A[a:a+m] * h[x:x+m] + b[y:y+m]``."""
     W = width(A)
@@ -57,7 +48,7 @@ def _multiply_add(A: Array, a: int, h: Array, x: int, b: Array, y: int, m: int, 
         h[y + c] = A[a + c] * h[x + c] + b[y + c]
 
 
-@njit(**COMPILE)
+@compiled
 def rows(A: Array, b: Array, h: Array, shape: Shape, tile: Tile, adjoint: bool) -> None:
     """Solve a tile, any ``k``, in vectors over channels."""
     T, B, k, n = shape[0], U(shape[1]), U(shape[2]), U(shape[3])
@@ -97,7 +88,7 @@ def rows(A: Array, b: Array, h: Array, shape: Shape, tile: Tile, adjoint: bool) 
 def unrolled(k: int) -> Kernel:
     """Return a kernel like :func:`rows` with the products written out, for few channels."""
 
-    @njit(**COMPILE)
+    @compiled
     def kernel(A: Array, b: Array, h: Array, shape: Shape, tile: Tile, adjoint: bool) -> None:
         T, B, n = shape[0], U(shape[1]), U(shape[3])
         sequences = U(tile[1] - tile[0])
@@ -121,7 +112,7 @@ def unrolled(k: int) -> Kernel:
     return kernel
 
 
-@njit(**HELPER | {"fastmath": {"contract", "reassoc"}})
+@inlined_any_order
 def _dot(A: Array, a: int, h: Array, x: int, m: int, start: float) -> float:
     """Return ``start + A[a:a+m] . h[x:x+m]``, summed in the order that fills a vector."""
     total = start
@@ -130,7 +121,7 @@ def _dot(A: Array, a: int, h: Array, x: int, m: int, start: float) -> float:
     return total
 
 
-@njit(**HELPER)
+@inlined
 def _add_four_rows(A: Array, a: int, h: Array, x: int, y: int, k: int) -> None:
     """Write ``h[y:y+k] += A[a+i*k : a+i*k+k] * h[x+i]`` for ``i = 0, 1, 2, 3``.
 
@@ -149,7 +140,7 @@ def _add_four_rows(A: Array, a: int, h: Array, x: int, y: int, k: int) -> None:
             h[y + c] += A[a + i * k + c] * h[x + i]
 
 
-@njit(**COMPILE)
+@compiled
 def dense(A: Array, b: Array, h: Array, shape: Shape, tile: Tile, adjoint: bool) -> None:
     """Solve sequences ``tile[:2]`` with ``n = 1``.
 

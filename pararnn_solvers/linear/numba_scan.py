@@ -18,6 +18,9 @@ TILE_BYTES = 1 << 18
 THREAD_BYTES = 1 << 22
 """Memory a thread must have to touch to be worth starting: about 100 µs of it."""
 
+ROW_BYTES = 1 << 15
+"""Memory a thread must touch per step: less is a walk in short strides, which is not prefetched."""
+
 LARGEST_UNROLLED = 4
 
 
@@ -81,8 +84,9 @@ def solve(A: Array, b: Array, h: Array, adjoint: bool) -> None:
         for tile in _tiles(share, TILE_BYTES // ((k + 2) * k * b.itemsize)):
             kernel(*flat, (T, B, k, n), tile, adjoint)
 
-    workers = min(threads.num_threads(), max(1, (A.nbytes + 2 * b.nbytes) // THREAD_BYTES))
-    threads.run([partial(work, share) for share in _shares(B, n, b.itemsize, workers)])
+    nbytes = A.nbytes + 2 * b.nbytes
+    workers = min(threads.num_threads(), nbytes // THREAD_BYTES, nbytes // (T * ROW_BYTES))
+    threads.run([partial(work, share) for share in _shares(B, n, b.itemsize, max(1, workers))])
 
 
 def _constant(array: Array) -> Array:

@@ -268,7 +268,9 @@ def test_any_layout_is_read_and_nothing_is_written(scan, adjoint):
         np.testing.assert_allclose(h, expected, rtol=1e-13, atol=1e-13)
         assert h.flags.c_contiguous and h.flags.writeable
         assert not any(np.shares_memory(h, x) for x in arrays)
-        assert all(np.array_equal(x, y, equal_nan=True) for x, y in zip(arrays, copies, strict=True))
+        assert all(
+            np.array_equal(x, y, equal_nan=True) for x, y in zip(arrays, copies, strict=True)
+        )
 
 
 @every_scan

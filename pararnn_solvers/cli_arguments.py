@@ -1,0 +1,212 @@
+"""The arguments of the command line: which there are, and what can be refused by their form."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from pararnn_solvers import __version__, linear, solvers
+from pararnn_solvers.errors import InvalidInput
+
+PROGRAM = "pararnn-solvers"
+
+DESCRIPTION = """\
+Solve a nonlinear recurrence h_t = f(h_{t-1}, x_t; theta) for all steps t at once, by Newton's
+method and its relatives."""
+
+EXAMPLES = """\
+examples:
+  pararnn-solvers
+      drive a diagonal GRU over the English text that ships with Python, and compare with a loop
+  pararnn-solvers --plot convergence.png
+      the same, with a picture of how the residual falls
+  pararnn-solvers solve --input book.txt --no-compare --json
+      the same recurrence over your own text; one JSON object on stdout
+  pararnn-solvers solve --recurrence model.py:step --input x.csv --h0 0,0 --output h.npy
+      your own step(h, x, theta), written in NumPy, over the rows of x.csv
+  pararnn-solvers solve --recurrence model.py:step --input x.npy --theta theta.npz \\
+      --block-size 1 --method "windowed(newton(), 256)" --compare
+  pararnn-solvers info
+      versions, backends, threads
+
+exit status: 0 solved, 1 the solve failed, 2 wrong use, 130 interrupted"""
+
+SOLVE = f"""\
+{DESCRIPTION}
+
+Without --input and --recurrence: a diagonal GRU (ParaGRU) with random weights over the English
+text that ships with Python, one step a byte. With --input FILE.txt alone: over that text."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, raised like every other wrong use."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise InvalidInput."""
+        raise InvalidInput(f"{message}; see: {self.prog} --help")
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Return the parsed arguments; without a command they are those of ``solve``.
+
+    Raises
+    ------
+    InvalidInput
+    SystemExit
+        After ``--help`` or ``--version``.
+    """
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version")):
+        argv = ["solve", *argv]
+    return build_parser().parse_args(with_negative_states(argv))
+
+
+def with_negative_states(argv: list[str]) -> list[str]:
+    """Join ``--h0 -1,2`` to ``--h0=-1,2``, which argparse would take for two options."""
+    joined: list[str] = []
+    for word in argv:
+        if joined and joined[-1] == "--h0" and re.match(r"-[\d.]", word):
+            joined[-1] = f"--h0={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def build_parser() -> Parser:
+    """Return the parser of all commands."""
+    layout: Any = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = Parser(PROGRAM, description=DESCRIPTION, epilog=EXAMPLES, **layout)
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(
+        dest="command", metavar="command", title="commands", required=True
+    )
+    solve = commands.add_parser(
+        "solve",
+        help=f"solve a recurrence (what is meant without a command; see: {PROGRAM} solve --help)",
+        description=SOLVE,
+        epilog=EXAMPLES,
+        **layout,
+    )
+    add_problem(solve.add_argument_group("the recurrence"))
+    add_solver(solve.add_argument_group("how to solve it"))
+    add_results(solve.add_argument_group("what to do with the result"))
+    text = "print versions, backends (and why one is unavailable) and threads"
+    info = commands.add_parser("info", help=text, description=text, **layout)
+    info.add_argument("--json", action="store_true", help="as one JSON object")
+    return parser
+
+
+def add_problem(group: Any) -> None:
+    """Add what says which equations to solve."""
+    group.add_argument(
+        "--input",
+        metavar="FILE",
+        help="the inputs x, time first: .npy, .npz (x, optionally h0; other arrays are not read), "
+        ".csv, .txt or - for stdin. With --recurrence .csv, .txt and stdin are numbers, a row a "
+        "step, separated by commas or white space, after an optional line of column names; "
+        "without it .txt and stdin are text, a byte a step",
+    )
+    group.add_argument(
+        "--recurrence",
+        metavar="MODULE_OR_FILE.py:NAME",
+        help="a function step(h, x, theta), or a Recurrence",
+    )
+    group.add_argument(
+        "--theta",
+        metavar="FILE",
+        help="the parameters: .npy (an array), .npz (a dict of arrays) or .json (nested dicts, "
+        "lists of numbers become arrays); default None",
+    )
+    group.add_argument(
+        "--h0",
+        metavar="NUMBERS_OR_FILE",
+        help="initial state: numbers separated by commas, or a .npy file of shape (*batch, d); "
+        "default zeros, as many as x has columns",
+    )
+    group.add_argument(
+        "--steps", type=whole, metavar="T", help="steps of a recurrence without input (x is None)"
+    )
+    group.add_argument("--limit", type=whole, metavar="N", help="use the first N steps of x only")
+    group.add_argument(
+        "--block-size",
+        type=whole,
+        metavar="K",
+        help="channels of K components that do not couple; 1: a diagonal Jacobian",
+    )
+    group.add_argument(
+        "--dtype",
+        choices=["float32", "float64"],
+        help="convert x, h0 and theta to it; default: as stored in .npy and .npz, float64 for "
+        "numbers in text, float32 for text",
+    )
+
+
+def add_solver(group: Any) -> None:
+    """Add the choices of the solver."""
+    group.add_argument(
+        "--method",
+        default="auto",
+        help=f"{', '.join(solvers.METHODS)}; with arguments: 'newton(chunk=64)', "
+        "'windowed(newton(), 256)', 'quasi_newton(clipped(0.9))'; default auto",
+    )
+    group.add_argument(
+        "--backend",
+        default="auto",
+        help=f"of the linear recurrences: auto, {', '.join(linear.BACKENDS)}; default auto",
+    )
+    for name in ("--atol", "--rtol"):
+        group.add_argument(
+            name,
+            type=tolerance,
+            metavar="TOL",
+            help="stop where |F_t| <= atol + rtol |h_t| at every step (maximum norm); "
+            "default eps**0.75",
+        )
+    group.add_argument(
+        "--max-iter", type=whole, default=100, metavar="N", help="most iterations; default 100"
+    )
+
+
+def add_results(group: Any) -> None:
+    """Add what is written, printed and compared."""
+    group.add_argument("--output", metavar="H.npy", help="write the states (T, *batch, d)")
+    group.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw the residual against the iteration: .png, .svg or .pdf; also of a failed solve",
+    )
+    group.add_argument("--force", action="store_true", help="overwrite --output and --plot")
+    group.add_argument(
+        "--json", action="store_true", help="print one JSON object on stdout and nothing else"
+    )
+    group.add_argument(
+        "--compare",
+        action=argparse.BooleanOptionalAction,
+        help="compare with a plain NumPy loop over the steps, and time it; default: only for the "
+        "text that ships with Python",
+    )
+
+
+def number(text: str, kind: Callable[[str], Any], expected: str, least: float) -> Any:
+    """Return the number that `text` stands for, if it is finite and at least `least`."""
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected {expected}, received {text!r}")
+    return value
+
+
+def whole(text: str) -> int:
+    """Parse a positive integer."""
+    result: int = number(text, int, "a whole number of at least 1", 1)
+    return result
+
+
+def tolerance(text: str) -> float:
+    """Parse a number that a residual can be compared with."""
+    result: float = number(text, float, "a number >= 0 such as 1e-8", 0)
+    return result

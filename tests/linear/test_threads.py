@@ -1,0 +1,66 @@
+"""The pool runs every task, whoever calls."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.linear import threads
+
+
+@pytest.fixture(autouse=True)
+def three_threads():
+    before = threads.num_threads()
+    threads.set_num_threads(3)
+    yield
+    threads.set_num_threads(before)
+
+
+def test_tasks_run_side_by_side():
+    barrier = threading.Barrier(3, timeout=10)
+    seen = []
+    threads.run([lambda: (barrier.wait(), seen.append(threading.get_ident()))] * 3)
+    assert len(set(seen)) == 3 and threading.get_ident() in seen
+
+
+def test_one_task_or_one_thread_runs_in_the_caller():
+    seen = []
+    threads.run([lambda: seen.append(threading.get_ident())])
+    threads.set_num_threads(1)
+    threads.run([lambda: seen.append(threading.get_ident())] * 4)
+    threads.run([])
+    assert seen == [threading.get_ident()] * 5
+
+
+def test_a_task_may_run_tasks():
+    done = []
+    inner = [lambda: done.append(1)] * 5
+    threads.run([lambda: threads.run(inner)] * 6)
+    assert len(done) == 30
+
+
+def test_an_error_is_raised_after_all_tasks_have_ended():
+    release, ended = threading.Event(), []
+
+    def fail():
+        release.set()
+        raise ZeroDivisionError
+
+    def wait():
+        release.wait(10)
+        ended.append(1)
+
+    with pytest.raises(ZeroDivisionError):
+        threads.run([fail, wait, wait])
+    assert len(ended) == 2
+    with pytest.raises(ZeroDivisionError):
+        threads.run([wait, wait, fail])
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, True, "2"])
+def test_the_number_of_threads_is_a_positive_integer(n):
+    with pytest.raises(InvalidInput, match="integer >= 1"):
+        threads.set_num_threads(n)
+    assert threads.num_threads() == 3
