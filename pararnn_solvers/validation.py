@@ -134,7 +134,7 @@ def probe_structure(system: System, h: Array) -> None:
     k = recurrence.structure(h.shape[-1])[0]
     if k == h.shape[-1]:
         return
-    v = np.random.default_rng(0).uniform(0.5, 1.5, h.shape[-1]).astype(h.dtype)
+    v: Array = np.random.default_rng(0).uniform(0.5, 1.5, (h.shape[-1],)).astype(h.dtype)
     _, blocks = system.apply(recurrence.linearize, h, system.x)
     unstructured = (
         replace(recurrence, jacobian=None) if callable(recurrence.jacobian) else recurrence

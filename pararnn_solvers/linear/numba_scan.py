@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from pararnn_solvers.linear import numba_rows, numba_split, threads
+from pararnn_solvers.linear import numba_pairs, numba_rows, numba_split, threads
 from pararnn_solvers.linear.arguments import Array, canonical, restore
 from pararnn_solvers.linear.simd import BYTES
 
@@ -97,7 +97,9 @@ def _constant(array: Array) -> Array:
 
 def _kernel(k: int, n: int, itemsize: int) -> numba_rows.Kernel:
     kernel: numba_rows.Kernel = numba_rows.dense if n == 1 else numba_rows.rows
-    if k <= LARGEST_UNROLLED and n * itemsize < BYTES:
+    if k == 2 and n == 1:
+        kernel = numba_pairs.pairs
+    elif k <= LARGEST_UNROLLED and n * itemsize < BYTES:
         kernel = numba_rows.unrolled(k)
     return kernel
 

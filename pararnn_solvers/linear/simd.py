@@ -112,6 +112,31 @@ def fma(typing: Any, a: Any, x: Any, b: Any) -> tuple[Any, Emit]:
 
 
 @intrinsic(prefer_literal=True)
+def pairs_product(
+    typing: Any, first: Any, second: Any, h: Any, b: Any, adjoint: Any
+) -> tuple[Any, Emit]:
+    """``pairs_product(A, A', h, b, adjoint)``: ``A_s h_s + b_s`` for adjacent 2 x 2 systems s.
+
+    ``h`` and ``b`` hold pairs one after another, ``A`` and then ``A'`` their matrices row by row.
+    """
+    transposed, size = adjoint.literal_value, h.size
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        A, more, h, b, _ = args
+        pair, row = [i // 2 for i in range(size)], [i % 2 for i in range(size)]
+        total = b
+        for j in (0, 1):
+            ij = [(j, i) if transposed else (i, j) for i in row]
+            entries = [4 * s + 2 * i + j for s, (i, j) in zip(pair, ij, strict=True)]
+            a_ij = _shuffle(builder, A, more, entries)
+            h_j = _shuffle(builder, h, h, [2 * s + j for s in pair])
+            total = builder.fadd(builder.fmul(a_ij, h_j), total)
+        return total
+
+    return h(first, second, h, b, adjoint), emit
+
+
+@intrinsic(prefer_literal=True)
 def prefix(typing: Any, a: Any, b: Any, lanes: Any, down: Any) -> tuple[Any, Emit]:
     """``prefix(a, b, L, down)``: vectors ``P, e`` such that ``h = P * h_before + e``.
 
