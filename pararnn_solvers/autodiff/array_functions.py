@@ -11,14 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pararnn_solvers.autodiff.dual import (
-    ARRAY_FUNCTIONS,
-    PLAIN_ARRAY,
-    TAKE_DTYPE,
-    Dual,
-    elementwise,
-    implements,
-)
+from pararnn_solvers.autodiff.dual import Dual, elementwise
+from pararnn_solvers.autodiff.registry import ARRAY_FUNCTIONS, PLAIN_ARRAY, TAKE_DTYPE, implements
 from pararnn_solvers.autodiff.tangents import Array, full, lift
 from pararnn_solvers.errors import NotDifferentiable
 

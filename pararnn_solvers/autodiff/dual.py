@@ -14,6 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from pararnn_solvers.autodiff.array_methods import ArrayMethods
+from pararnn_solvers.autodiff.registry import (
+    ARRAY_FUNCTIONS,
+    PLAIN_ARRAY,
+    REMEDY,
+    TAKE_DTYPE,
+    UFUNCS,
+)
 from pararnn_solvers.autodiff.rules import RULES
 from pararnn_solvers.autodiff.tangents import (
     accumulate,
@@ -26,45 +34,13 @@ from pararnn_solvers.autodiff.tangents import (
 )
 from pararnn_solvers.errors import InvalidInput, NotDifferentiable
 
-__all__ = [
-    "ARRAY_FUNCTIONS",
-    "PLAIN_ARRAY",
-    "TAKE_DTYPE",
-    "UFUNCS",
-    "Dual",
-    "elementwise",
-    "implements",
-    "tangent_of",
-    "value_of",
-]
-
-# Filled by the modules views, array_functions, joining, products, reductions, linear_algebra.
-ARRAY_FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {}
-UFUNCS: dict[tuple[str, str], Callable[..., Any]] = {}  # (ufunc name, method), beyond RULES
-TAKE_DTYPE: set[Callable[..., Any]] = set()  # functions whose dtype= and the like are passed on
+__all__ = ["Dual", "elementwise", "tangent_of", "value_of"]
 
 _OPTIONS = frozenset({"out", "dtype", "where", "initial", "casting"})
 _POWERS = {2: np.square, 1: np.positive, 0.5: np.sqrt, -1: np.reciprocal}
-_REMEDY = "rewrite step without it or pass jacobian='cs', '2-point' or a callable to Recurrence"
-PLAIN_ARRAY = (
-    "writing a traced state into a plain array loses its derivative: build the result with "
-    "np.stack / np.concatenate / np.where, start from np.empty_like(h), or pass jacobian="
-)
-
-Implementation = Callable[..., Any]
 
 
-def implements(*functions: Any) -> Callable[[Implementation], Implementation]:
-    """Let dual arrays evaluate these NumPy functions by the decorated one."""
-
-    def register(implementation: Implementation) -> Implementation:
-        ARRAY_FUNCTIONS.update(dict.fromkeys(functions, implementation))
-        return implementation
-
-    return register
-
-
-class Dual(NDArrayOperatorsMixin):
+class Dual(ArrayMethods, NDArrayOperatorsMixin):
     """An array equal to ``value`` which carries its derivative along ``p`` directions.
 
     Parameters
@@ -159,7 +135,7 @@ class Dual(NDArrayOperatorsMixin):
             call = f"numpy.{name}" if hasattr(np, name) else f"scipy.special.{name}"
             call += "" if method == "__call__" else f".{method}"
             options = f" with {', '.join(kwargs)}=" if kwargs else ""
-            raise NotDifferentiable(f"{call}{options} has no derivative rule here; {_REMEDY}")
+            raise NotDifferentiable(f"{call}{options} has no derivative rule here; {REMEDY}")
         return elementwise(name, ufunc, *args)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -169,7 +145,7 @@ class Dual(NDArrayOperatorsMixin):
             with_options = f" with {', '.join(sorted(options))}=" if options else ""
             raise NotDifferentiable(
                 f"{func.__module__}.{func.__name__}{with_options} has no derivative rule here; "
-                f"{_REMEDY}"
+                f"{REMEDY}"
             )
         if func not in TAKE_DTYPE:
             kwargs = {key: kwargs[key] for key in kwargs if key not in _OPTIONS}
@@ -235,43 +211,13 @@ class Dual(NDArrayOperatorsMixin):
             self.value[index] = new
             target[direction_last(index)] = 0
 
-    # --- attributes and methods of arrays -----------------------------------------------------
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the value."""
-        return self.value.shape
-
-    @property
-    def ndim(self) -> int:
-        """Rank of the value."""
-        return self.value.ndim
-
-    @property
-    def dtype(self) -> Any:
-        """Type of the value."""
-        return self.value.dtype
-
-    @property
-    def size(self) -> int:
-        """Number of entries of the value."""
-        return self.value.size
-
-    @property
-    def T(self) -> Any:
-        """The array with its axes reversed."""
-        return np.transpose(self)
-
-    @property
-    def real(self) -> Any:
-        """The array itself: states are real."""
-        return np.real(self)
+    # --- copies --------------------------------------------------------------------------------
 
     def astype(self, dtype: Any, **_: Any) -> Dual:
         """Convert to another floating type."""
         if np.dtype(dtype).kind not in "fc":
             raise NotDifferentiable(
-                f"astype({np.dtype(dtype).name}) of a traced state loses its derivative; {_REMEDY}"
+                f"astype({np.dtype(dtype).name}) of a traced state loses its derivative; {REMEDY}"
             )
         return Dual(self.value.astype(dtype), self._lend().astype(dtype))
 
@@ -280,35 +226,6 @@ class Dual(NDArrayOperatorsMixin):
         return Dual(self.value.copy(), self._lend())
 
     __copy__ = copy
-
-    def flatten(self, order: Any = "C") -> Any:
-        """Return a copy of rank 1."""
-        return np.ravel(self.copy(), order=order)
-
-    def reshape(self, *shape: Any, order: Any = "C") -> Any:
-        """Equal ``np.reshape(self, shape)``."""
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order)
-
-    def transpose(self, *axes: Any) -> Any:
-        """Equal ``np.transpose(self, axes)``."""
-        return np.transpose(self, axes[0] if len(axes) == 1 else axes or None)
-
-
-def _method(function: Callable[..., Any]) -> Any:
-    def method(self: Dual, *args: Any, **kwargs: Any) -> Any:
-        return function(self, *args, **kwargs)
-
-    method.__name__ = function.__name__
-    method.__doc__ = f"Equal ``np.{function.__name__}(self, ...)``."
-    return method
-
-
-for _function in (
-    *(np.sum, np.mean, np.prod, np.var, np.std, np.max, np.min, np.cumsum, np.cumprod, np.dot),
-    *(np.swapaxes, np.squeeze, np.ravel, np.clip, np.trace, np.diagonal, np.repeat, np.take),
-    *(np.argmax, np.argmin, np.argsort, np.all, np.any, np.round, np.conj, np.conjugate),
-):
-    setattr(Dual, _function.__name__, _method(_function))
 
 
 def value_of(out: Any) -> Any:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from pararnn_solvers.autodiff.array_functions import unwrap
-from pararnn_solvers.autodiff.dual import Dual, implements
+from pararnn_solvers.autodiff.dual import Dual
+from pararnn_solvers.autodiff.registry import implements
 from pararnn_solvers.autodiff.tangents import Array
 
 __all__: list[str] = []

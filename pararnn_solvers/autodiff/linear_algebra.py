@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers.autodiff.array_functions import unwrap
-from pararnn_solvers.autodiff.dual import Dual, implements
+from pararnn_solvers.autodiff.dual import Dual
+from pararnn_solvers.autodiff.registry import implements
 from pararnn_solvers.autodiff.tangents import Array, full, lift
 
 __all__: list[str] = []

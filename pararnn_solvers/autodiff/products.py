@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers.autodiff.array_functions import unwrap
-from pararnn_solvers.autodiff.dual import ARRAY_FUNCTIONS, UFUNCS, Dual, implements
+from pararnn_solvers.autodiff.dual import Dual
+from pararnn_solvers.autodiff.registry import ARRAY_FUNCTIONS, UFUNCS, implements
 from pararnn_solvers.autodiff.tangents import Array, full, lift
 from pararnn_solvers.errors import NotDifferentiable
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from pararnn_solvers.autodiff.dual import UFUNCS, Dual, implements
+from pararnn_solvers.autodiff.dual import Dual
+from pararnn_solvers.autodiff.registry import UFUNCS, implements
 from pararnn_solvers.autodiff.tangents import Array, full
 from pararnn_solvers.errors import NotDifferentiable
 

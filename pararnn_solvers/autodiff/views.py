@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from pararnn_solvers.autodiff.dual import ARRAY_FUNCTIONS, Dual, implements
+from pararnn_solvers.autodiff.dual import Dual
+from pararnn_solvers.autodiff.registry import ARRAY_FUNCTIONS, implements
 from pararnn_solvers.autodiff.tangents import Array, full, lift, reshape_tangent, shift
 from pararnn_solvers.errors import NotDifferentiable
 
