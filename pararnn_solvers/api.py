@@ -108,7 +108,8 @@ def solve(
     if on_failure == "sequential":
         solution = finish_sequentially(solution, stopping)
     solution = with_batch_axes(solution, system)
-    solution = replace(solution, method=solution.method or str(chosen), backend=backend_name)
+    label = f"{method}()" if isinstance(method, str) else str(chosen)
+    solution = replace(solution, method=solution.method or label, backend=backend_name)
     if not solution.success and solution.status is not Status.STOPPED:
         if on_failure == "raise":
             raise ConvergenceError(solution.message, solution)

@@ -6,6 +6,7 @@ Exit status: 0 solved; 1 the solve failed; 2 the arguments cannot be used as the
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["solve", "--limit", "0"])  # on stderr: expected a whole number of at least 1 ...
     2
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an old terminal must not end a solve
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()  # here, where a closed pipe is still handled

@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -66,9 +67,17 @@ def import_place(place: str) -> ModuleType:
                 "or among the installed ones; expected module:name or path/file.py:name"
             ) from None
         raise InvalidInput(
-            f"importing {place} raises {type(error).__name__}: {error}; expected code that can be "
-            "imported: correct it and try again"
+            f"importing {place} raises {type(error).__name__}: {error}{place_of(error)}; expected "
+            "code that can be imported: correct it"
         ) from error
+
+
+def place_of(error: BaseException) -> str:
+    """Return where an exception was raised; a SyntaxError says so itself."""
+    if isinstance(error, SyntaxError):
+        return ""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f" ({Path(frame.filename).name}, line {frame.lineno})"
 
 
 def import_file(path: Path) -> ModuleType:
@@ -131,7 +140,9 @@ def evaluate(node: ast.expr, text: str) -> Any:
     try:
         return function(*arguments, **keywords)
     except TypeError as error:
-        signature = str(inspect.signature(function)).partition(" ->")[0]
+        parameters = inspect.signature(function).parameters.values()
+        bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
+        signature = inspect.Signature(bare)
         raise bad_method(text, f"{error}; it is {node.func.id}{signature}") from None
 
 

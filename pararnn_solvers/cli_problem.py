@@ -79,6 +79,8 @@ def build_problem(args: Namespace) -> Problem:
             "--recurrence needs either --input FILE or, for a recurrence without input, --steps T; "
             f"received {given}" + ("; to shorten an input pass --limit N" if args.steps else "")
         )
+    if args.input is None and args.limit is not None:
+        raise InvalidInput("--limit is given without --input; expected --steps alone")
     recurrence = import_recurrence(args.recurrence)
     if args.block_size is not None:
         recurrence = replace(recurrence, block_size=args.block_size)

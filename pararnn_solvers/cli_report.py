@@ -27,7 +27,7 @@ def describe(problem: Problem, method: str, backend: str) -> str:
     T, *batch, d = problem.shape
     sequences = f" × {math.prod(batch)} sequences" if batch else ""
     lines = [
-        f"{PROGRAM} {__version__}",
+        f"{PROGRAM} {__version__}: h_t = f(h_(t-1), x_t) for all t at once",
         f"  input       {problem.source}",
         f"  recurrence  {problem.model}",
         f"  unknowns    {T} steps{sequences} × {d} states = {math.prod(problem.shape)}, "
@@ -45,36 +45,41 @@ class Iterations:
     A moving window makes thousands of them.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say, self.start = say, time.perf_counter()
+    def __init__(self, say: Callable[[str], None], steps: int) -> None:
+        self.say, self.steps, self.start = say, steps, time.perf_counter()
         self.lines, self.printed_at = 0, -math.inf
 
     def __call__(self, state: State) -> None:
         """Print one line: iteration, greatest residual, how much is converged, seconds."""
         seconds = time.perf_counter() - self.start
         if self.lines >= ALL_LINES and seconds - self.printed_at < PAUSE:
+            if self.lines == ALL_LINES:
+                self.say("  from here on at most two lines a second")
+                self.lines += 1
             return
         if self.lines == 0:
-            self.say(f"  {'iteration':>9}  {'residual':>9}  {'converged':>20}  {'time':>9}")
-        T = state.h.shape[0]
-        converged = f"{state.converged_steps} of {T}"
+            self.say(f"  {'iteration':>9}  {'residual':>9}  {'converged':>26}  {'time':>9}")
+        unknowns = state.h.shape[0]  # those of multiple shooting are the ends of chunks
+        what = "steps" if unknowns == self.steps else "chunks"
+        converged = f"{state.converged_steps} of {unknowns} {what}"
         residual = float(np.max(state.residual_norm, initial=0))
-        self.say(f"  {state.n_iter:>9}  {residual:>9.1e}  {converged:>20}  {seconds:>7.2f} s")
+        self.say(f"  {state.n_iter:>9}  {residual:>9.1e}  {converged:>26}  {seconds:>7.2f} s")
         self.lines, self.printed_at = self.lines + 1, seconds
 
 
 def summarize(solution: Solution, times: Mapping[str, float], difference: float | None) -> str:
     """Return how it ended and how long it took."""
-    width = 12
-    rows = solution.rows()[1:]
-    rows.append(("solve", f"{times['solve']:.2f} s"))
+    rows = solution.rows()[1:]  # the first one is in `describe`
+    if solution.sequence_status.ndim == 0:
+        rows[0] = ("status", f"{solution.status.name}: {solution.status.value}")
+    rows.append(("solve", f"{times['solve']:.3g} s"))
     if difference is not None:
         ratio = times["step_loop"] / times["solve"]
         rows += [
-            ("step loop", f"{times['step_loop']:.2f} s, plain NumPy: {ratio:.1f} times the solve"),
+            ("step loop", f"{times['step_loop']:.3g} s, plain NumPy: {ratio:.1f} times the solve"),
             ("difference", f"{difference:.1e} at most between the two"),
         ]
-    return "\n" + "\n".join(f"  {label:<{width}}{text}" for label, text in rows)
+    return "\n" + "\n".join(f"  {label:<11} {text}" for label, text in rows)
 
 
 def as_json(

@@ -43,8 +43,12 @@ def run_solve(args: Namespace) -> int:
     say(describe(problem, args.method, args.backend))
     try:
         solution, times = solve_and_time(problem, options, say)
-    except (PararnnError, BrokenPipeError) as error:
-        raise with_assumption(error, problem) from error
+    except InvalidInput as error:
+        if not problem.assumed:
+            raise
+        raise InvalidInput(f"{error}; h0 was taken to be {problem.assumed}") from error
+    except (PararnnError, BrokenPipeError, MemoryError):
+        raise
     except Exception as error:
         print_traceback(error, problem)
         return 1
@@ -91,7 +95,7 @@ def solve_and_time(
         warnings.simplefilter("ignore", ConvergenceWarning)  # the solve proper will tell
         _, first = timed(lambda: solve(few, options, on_failure="warn"))
     say(f"  first call  {first:.2f} s on {few.shape[0]} steps, to import and compile\n")
-    callback = Iterations(say)
+    callback = Iterations(say, problem.shape[0])
 
     def attempt() -> Solution:
         try:
@@ -147,13 +151,6 @@ def write_plot(path: Path, solution: Solution) -> None:
     figure = solution.plot().figure
     kind = path.suffix[1:].lower()
     write_whole(path, lambda file: figure.savefig(file, format=kind, dpi=200))
-
-
-def with_assumption(error: Exception, problem: Problem) -> Exception:
-    """Return the error, with what was assumed about h0 if that may be its cause."""
-    if isinstance(error, InvalidInput) and problem.assumed:
-        return InvalidInput(f"{error}; h0 was taken to be {problem.assumed}")
-    return error
 
 
 def print_traceback(error: Exception, problem: Problem) -> None:

@@ -1,7 +1,7 @@
 """Model problems of known character: easy, hard and hopeless for parallel-in-time solvers.
 
-Each function returns a :class:`Problem`, whose fields are the arguments of a solve. All are
-float64 and unbatched, and equal seeds give equal problems on one machine.
+Each function returns a :class:`Problem`, whose fields are the arguments of a solve, in float64 and
+without batch axes. Equal seeds give equal problems.
 """
 
 from __future__ import annotations
@@ -24,18 +24,8 @@ EULER_DT = 0.01
 class Problem(NamedTuple):
     """A recurrence with its data; ``solve(*problem[:4], steps=problem.steps)`` solves it.
 
-    Attributes
-    ----------
-    recurrence : Recurrence
-    x : array, shape (T, m), or None
-    h0 : array, shape (d,)
-    theta : nested containers of arrays, or None
-    steps : int
-        T.
-    guess : array, shape (T, d), or None
-        The trajectory from which the source starts its iteration; None for the default.
-    note : str
-        What is known about it.
+    Shapes are x (T, m) or None, h0 (d,), guess (T, d) or None: the trajectory from which the
+    source starts its iteration. `steps` is T, and `note` says what is known of the problem.
     """
 
     recurrence: Recurrence
@@ -54,15 +44,9 @@ def mean_field_rnn(gain: float, T: int = 1000, D: int = 100, seed: int = 0) -> P
     reach T where it is positive.
 
     Source: Gonzalez et al. 2025 (arXiv 2508.16817), section 5; Sompolinsky et al. 1988.
-
-    Examples
-    --------
-    >>> mean_field_rnn(0.5, T=10).x.shape
-    (10, 100)
     """
     rng = np.random.default_rng(seed)
-    W = rng.normal(0, gain / np.sqrt(D), (D, D))
-    np.fill_diagonal(W, 0)
+    W = rng.normal(0, gain / np.sqrt(D), (D, D)) * (1 - np.eye(D))
     amplitude, frequency = rng.uniform(0, 0.2, D), rng.uniform(0.5, 3, D)
     phase = rng.uniform(0, 2 * np.pi, D)
     u = amplitude * np.sin(frequency * np.arange(T)[:, None] + phase)
@@ -83,14 +67,8 @@ def _tanh_network_jacobian(s: Array, u: Array, W: Array) -> Array:
 class Flow(NamedTuple):
     """A differential equation ``ds/dt = f(s, p)`` in three dimensions.
 
-    Attributes
-    ----------
-    f : callable
-    parameters, start : tuples of float
-    observed : tuple of int
-        The components that an observer is told.
-    exponent : float
-        Published largest Lyapunov exponent, per unit of time.
+    An observer is told the components `observed`; `exponent` is the published largest Lyapunov
+    exponent per unit of time.
     """
 
     f: Callable[..., Any]
@@ -234,9 +212,9 @@ def van_der_pol(T: int = 512, dt: float = 0.05) -> Problem:
 
     Plain Newton overflows from the default guess; a moving window solves it.
     """
-    step = partial(_runge_kutta, _van_der_pol, dt)
+    recurrence = Recurrence(partial(_runge_kutta, _van_der_pol, dt))
     note = "exponent 0 along the limit cycle; iterates overflow from the default guess"
-    return Problem(Recurrence(step), None, np.array([1.0, 0.0]), 1.0, T, None, note)
+    return Problem(recurrence, None, np.array([1.0, 0.0]), 1.0, T, None, note)
 
 
 def _van_der_pol(h: Any, mu: float) -> Any:
@@ -248,9 +226,8 @@ def lorenz63(T: int = 512, dt: float = 0.01) -> Problem:
 
     Source: Lorenz 1963, "Deterministic nonperiodic flow".
     """
-    step = partial(_runge_kutta, _lorenz, dt)
-    parameters = FLOWS["lorenz"].parameters
-    return Problem(Recurrence(step), None, np.ones(3), parameters, T, None, "chaotic")
+    recurrence, parameters = Recurrence(partial(_runge_kutta, _lorenz, dt)), FLOWS["lorenz"][1]
+    return Problem(recurrence, None, np.ones(3), parameters, T, None, "chaotic")
 
 
 def logistic_map(r: float, T: int = 200) -> Problem:

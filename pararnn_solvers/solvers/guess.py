@@ -72,7 +72,7 @@ def resolve(guess: Any, system: System) -> Array:
         if guess not in GUESSES:
             raise InvalidInput(f"guess is {guess!r}; expected one of {list(GUESSES)}")
         guess = GUESSES[guess]
-    h = np.array(guess(system) if callable(guess) else guess)
+    h = np.array(guess(system) if callable(guess) else guess, order="C")
     if h.shape != system.shape or h.dtype != system.h0.dtype:
         raise InvalidInput(
             f"guess has shape {h.shape} and dtype {h.dtype}; expected a trajectory of shape "

@@ -56,7 +56,7 @@ class Iterate:
     @cached_property
     def residual(self) -> Array:
         """``F(h) = h - f``."""
-        with np.errstate(invalid="ignore"):  # inf - inf
+        with np.errstate(over="ignore", invalid="ignore"):  # inf - inf
             return self.h - self.f
 
     def moved(self, h: Array, f: Array | None = None, **changes: Any) -> Iterate:

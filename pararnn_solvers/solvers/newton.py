@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
+
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.linearization import Linearization, exact
 from pararnn_solvers.solvers.shooting import shoot
@@ -57,10 +59,10 @@ class Newton:
         unsolved = Unsolved(system, guess, stopping, self.window, observe)
         iterate = unsolved.first()  # F(h) at the guess
         while iterate is not None:
-            A = self.linearization(iterate)  # A_t = df/dh at the current states
-            iterate = self.step_length(
-                replace(iterate, blocks=A), scan
-            )  # (I - S A) delta = -F; h + delta
+            with np.errstate(all="ignore"):  # an overflow ends in a status, not in a warning
+                A = self.linearization(iterate)  # A_t = df/dh at the current states
+                # (I - S A) delta = -F(h); h + delta
+                iterate = self.step_length(replace(iterate, blocks=A), scan)
             iterate = unsolved.settle(iterate)  # stop where |F| is small, go on with the rest
         return unsolved.solution(scan)
 

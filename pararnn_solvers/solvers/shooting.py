@@ -32,7 +32,7 @@ def shoot(
     The states at the ends are returned as they were solved for, so that the residual of the
     trajectory is that of the condensed system: rounding within chunks, the tolerance between them.
     It is evaluated once more on all steps; a sequence whose rounding within chunks exceeds the
-    tolerance has stalled.
+    tolerance has stalled, one that overflows after the last of those states has diverged.
 
     Source: Bock & Plitt 1984; Gander & Vandewalle 2007, section 3.
     """
@@ -44,7 +44,9 @@ def shoot(
     norm = max_norm(system.residual(h))  # of the states that are returned, within chunks too
     met = (norm <= stopping.tolerance(h)).all(axis=0)
     status = coarse.sequence_status.copy()
-    status[~met & (status == Status.CONVERGED)] = Status.STALLED
+    solved = status == Status.CONVERGED
+    status[solved & ~met] = Status.STALLED
+    status[solved & ~np.isfinite(norm).all(axis=0)] = Status.DIVERGED
     norms = coarse.residual_norms.copy()
     norms[-1] = norm.max(axis=0)
     return replace(

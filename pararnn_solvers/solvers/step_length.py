@@ -20,8 +20,7 @@ StepLength = Callable[[Iterate, Scan], Iterate]
 
 def direction(iterate: Iterate, scan: Scan) -> Array:
     """Solve ``(I - S A) delta = -F(h)``."""
-    with np.errstate(all="ignore"):
-        return iterate.matrix.solve(-iterate.residual, scan)
+    return iterate.matrix.solve(-iterate.residual, scan)
 
 
 def full_step(iterate: Iterate, scan: Scan) -> Iterate:

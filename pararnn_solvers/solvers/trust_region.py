@@ -46,9 +46,10 @@ def damped_least_squares(matrix: BlockBidiagonal, residual: Array, damping: Arra
     A = matrix.blocks.astype(np.float64)
     for b, c in np.ndindex(batch, n):
         bands = normal_bands(A[:, b, :, :, c], float(damping[b]))
-        try:
-            solved = solveh_banded(bands, rhs[:, b, :, c].ravel(), lower=True, overwrite_ab=True)
-        except (LinAlgError, ValueError):  # not positive definite; not finite
+        right = rhs[:, b, :, c].ravel()
+        try:  # what is not finite ends in NaN
+            solved = solveh_banded(bands, right, lower=True, overwrite_ab=True, check_finite=False)
+        except LinAlgError:  # not positive definite
             solved = np.full(T * k, np.nan)
         delta[:, b, :, c] = solved.reshape(T, k)
     return delta.reshape(residual.shape).astype(residual.dtype)
@@ -57,7 +58,8 @@ def damped_least_squares(matrix: BlockBidiagonal, residual: Array, damping: Arra
 def normal_bands(A: Array, damping: float) -> Array:
     """Return the lower bands of ``M^T M + damping I`` for blocks A of shape (T, k, k).
 
-    Row r of the result holds the r-th subdiagonal, as ``scipy.linalg.solveh_banded`` wants it.
+    Row r of the result holds the r-th subdiagonal, as ``scipy.linalg.solveh_banded`` wants it; a
+    single step has only those of its block.
     """
     T, k = A.shape[:2]
     D = np.zeros((T, k, k))
@@ -69,7 +71,7 @@ def normal_bands(A: Array, damping: float) -> Array:
             bands[i - j, :, j] = D[:, i, j]
         for i in range(k):  # row i of the next block, column j of this one
             bands[k + i - j, :-1, j] = -A[1:, i, j]
-    return bands.reshape(2 * k, T * k)
+    return bands.reshape(2 * k, T * k)[: T * k]
 
 
 def trust_region(
@@ -94,12 +96,11 @@ def trust_region(
     if damping is None:
         damping = np.full(F.shape[1], float(initial))
     delta = damped_least_squares(iterate.matrix, F, damping)
-    with np.errstate(all="ignore"):
-        trial = iterate.h + delta
-        trial_f = iterate.system.evaluate(iterate.system.previous(trial))
-        before, after = sequence_norm(F), sequence_norm(trial - trial_f)
-        model = sequence_norm(F + iterate.matrix.matvec(delta))
-        rho = (1 - (after / before) ** 2) / (1 - (model / before) ** 2)
+    trial = iterate.h + delta
+    trial_f = iterate.system.evaluate(iterate.system.previous(trial))
+    before, after = sequence_norm(F), sequence_norm(trial - trial_f)
+    model = sequence_norm(F + iterate.matrix.matvec(delta))
+    rho = (1 - (after / before) ** 2) / (1 - (model / before) ** 2)
     taken = rho > 1e-4  # False for NaN
     damping = np.where(taken, np.where(rho > 0.25, damping / factor, damping), damping * factor)
     h = np.where(taken[:, None], trial, iterate.h)

@@ -1,0 +1,160 @@
+"""The stated policy of ``method="auto"``, branch by branch."""
+
+import numpy as np
+import pytest
+
+import pararnn_solvers as prs
+from pararnn_solvers import problems
+from pararnn_solvers.solvers import auto
+from pararnn_solvers.system import System
+from tests.strategies import assert_is_rollout, attempt, block_tanh, dense_tanh, solve
+
+
+def solve_problem(problem, **options):
+    return prs.solve(*problem[:4], steps=problem.steps, **options)
+
+
+def test_an_expansive_recurrence_is_computed_step_by_step():
+    solution = solve_problem(problems.logistic_map(3.9, T=200))
+    assert solution.status is prs.Status.SEQUENTIAL
+    assert solution.method == "sequential()"
+    assert solution.note.startswith("auto: perturbations change by exp(+0.")
+    assert "over all 200" in solution.note
+
+
+def test_growth_counts_over_the_whole_trajectory():
+    """exp(0.5 a step) is no obstacle over a few steps."""
+    solution = solve_problem(problems.logistic_map(3.9, T=20), guess="zeros")
+    assert solution.status is prs.Status.CONVERGED
+    assert solution.method.startswith("newton()")
+
+
+def test_float32_gives_up_earlier():
+    """Growth by 1/sqrt(eps): 1.6e8 - 18.0 in logarithm - for float64, 2.9e3 - 8.0 - for float32."""
+    step = prs.Recurrence(lambda h, x, a: a * h + x, block_size=1)
+    x = np.ones((100, 1))
+    for dtype, limit in ((np.float64, 18.02), (np.float32, 7.97)):
+        for factor, method in ((0.9, "newton()"), (1.1, "sequential()")):
+            a = dtype(np.exp(factor * limit / 100))
+            solution = prs.solve(step, x.astype(dtype), np.ones(1, dtype), a)
+            assert solution.method == method
+
+
+def test_a_recurrence_that_forgets_is_shot():
+    case = block_tanh(T=3000, lipschitz=0.5)
+    solution = solve(case)
+    assert solution.status is prs.Status.CONVERGED
+    assert "chunk=" in solution.method
+    assert "forgotten within a chunk" in solution.note
+    assert_is_rollout(case, solution)
+
+
+def test_a_short_trajectory_is_solved_by_newton():
+    case = dense_tanh(T=30)
+    solution = solve(case)
+    assert solution.method == "newton()"
+    assert solution.note.startswith("auto: perturbations change by exp(-")
+    assert_is_rollout(case, solution)
+
+
+def test_what_newton_does_not_solve_goes_to_a_window():
+    problem = problems.van_der_pol(T=512)
+    solution = solve_problem(problem)
+    assert solution.status is prs.Status.CONVERGED
+    assert solution.method == "newton(), then newton(window=256)"
+    assert "1 sequence(s) ended as DIVERGED and were given to a moving window" in solution.note
+    error = np.abs(solution.h - prs.rollout(*problem[:4], steps=512))
+    assert (error <= 2 * solution.error_bound() + 1e-12).all()
+
+
+def test_a_trajectory_shorter_than_the_window_is_given_to_it_too():
+    problem = problems.logistic_map(3.5, T=200)
+    solution = solve_problem(problem)
+    assert solution.status is prs.Status.CONVERGED
+    np.testing.assert_allclose(solution.h, prs.rollout(*problem[:4], steps=200), rtol=0, atol=1e-11)
+
+
+def test_only_the_sequences_that_failed_are_given_to_the_window():
+    """The first is solved by Newton's method, the second overflows."""
+    problem = problems.van_der_pol(T=512)
+    h0 = np.array([[0.0, 0.0], [1.0, 0.0]])
+    solution = prs.solve(problem.recurrence, None, h0, 1.0, steps=512)
+    assert "1 sequence(s) ended as DIVERGED" in solution.note
+    np.testing.assert_array_equal(solution.h[:, 0], 0)
+    expected = prs.rollout(problem.recurrence, None, h0, 1.0, steps=512)
+    assert (np.abs(solution.h - expected) <= 2 * solution.error_bound() + 1e-12).all()
+    assert solution.residual_norms.shape == (solution.n_iter + 1, 2)
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """Pretend that so much memory is free."""
+
+    def pretend(free):
+        monkeypatch.setattr(auto, "available_memory", lambda: free)
+
+    return pretend
+
+
+def test_blocks_that_do_not_fit_are_solved_in_a_window(memory):
+    case = dense_tanh(d=4, T=400, lipschitz=0.99)
+    blocks = 400 * 4 * 4 * 8
+    memory(4 * blocks)
+    assert solve(case).method == "newton()"
+    memory(4 * blocks - 1)
+    solution = solve(case)
+    assert solution.method == "newton(window=256)"
+    assert "would not fit in memory" in solution.note
+    assert_is_rollout(case, solution)
+
+
+@pytest.mark.parametrize(("d", "method"), [(16, "newton()"), (17, "sequential()")])
+def test_large_blocks_are_not_worth_their_cost(d, method):
+    case = dense_tanh(d=d, T=100)
+    solution = solve(case)
+    assert solution.method == method
+    assert ("17 x 17 cost more than stepping" in solution.note) == (d == 17)
+    assert_is_rollout(case, solution)
+
+
+def test_stop_iteration_is_not_followed_by_a_window():
+    def stop(state):
+        raise StopIteration
+
+    solution = solve(dense_tanh(T=30), callback=stop)
+    assert solution.status is prs.Status.STOPPED
+    assert solution.method == "newton()"
+
+
+def exponent(problem):
+    system = System(problem.recurrence, problem.x, problem.h0[None], problem.theta, problem.steps)
+    return auto.largest_exponent(system)
+
+
+def test_the_exponent_of_known_maps():
+    """``ln |r - 2|`` at the fixed point of the logistic map; ``ln 2`` for r = 4, its mean."""
+    fixed = exponent(problems.logistic_map(2.8)._replace(h0=np.array([1 - 1 / 2.8])))
+    assert fixed == pytest.approx(np.log(0.8), abs=1e-9)
+    assert exponent(problems.logistic_map(4.0)) == pytest.approx(np.log(2), abs=0.1)
+    assert exponent(problems.logistic_map(3.5)) < 0
+
+
+def test_the_exponent_of_a_batch_is_its_greatest():
+    step = prs.Recurrence(lambda h, x, _: x[..., :1] * h, block_size=1)
+    x = np.broadcast_to(np.array([[0.5], [0.9], [0.1]]), (50, 3, 1))
+    assert auto.largest_exponent(System(step, x, np.ones((3, 1)))) == pytest.approx(np.log(0.9))
+
+
+@pytest.mark.parametrize(("T", "batch"), [(0, (1,)), (3, (0,))])
+def test_the_exponent_of_nothing_forgets(T, batch):
+    case = block_tanh(T=T, batch=batch)
+    exponent = auto.largest_exponent(System(case.recurrence, case.x, case.h0, case.theta))
+    assert exponent <= 0
+
+
+def test_a_recurrence_that_overflows_is_told():
+    step = prs.Recurrence(lambda h, x, _: h * h, block_size=1)
+    case = block_tanh()._replace(recurrence=step, x=None, h0=np.full(1, 20.0), theta=None, steps=30)
+    solution = attempt(case)
+    assert solution.status is prs.Status.DIVERGED
+    np.testing.assert_allclose(solution.h[:7, 0], 20.0 ** (2.0 ** np.arange(1, 8)), rtol=1e-10)

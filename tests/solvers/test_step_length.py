@@ -1,0 +1,143 @@
+"""Step lengths: what they accept, how fast they go, what they minimize."""
+
+import numpy as np
+import pytest
+
+import pararnn_solvers as prs
+from pararnn_solvers.linear import load
+from pararnn_solvers.solvers.iterate import Iterate, sequence_norm
+from pararnn_solvers.solvers.step_length import direction, mix, negligible
+from pararnn_solvers.system import System
+from tests.strategies import attempt, dense_tanh, rollout, solve
+
+SCAN = load("sequential")
+
+
+def iterate_of(case, h, **fields):
+    recurrence = prs.Recurrence(case.recurrence)
+    system = System(recurrence, case.x, case.h0, case.theta, case.steps)
+    iterate = Iterate(system, h, system.evaluate(system.previous(h)), **fields)
+    return Iterate(system, h, iterate.f, blocks=prs.exact(iterate), **fields)
+
+
+def gains(case, method, **options):
+    return attempt(case, method=method, **options).residual_norms
+
+
+def test_direction_solves_the_linearized_equations():
+    case = dense_tanh(T=10, batch=(2,))
+    iterate = iterate_of(case, np.ones((10, 2, 4)))
+    delta = direction(iterate, SCAN)
+    np.testing.assert_allclose(iterate.matrix.matvec(delta), -iterate.residual, atol=1e-14)
+
+
+@pytest.mark.parametrize("omega", [0.3, 0.5, 0.9, 1.5])
+def test_relaxation_reduces_the_residual_by_its_factor(omega):
+    """Near the solution the residual is multiplied by ``1 - omega`` in each iteration."""
+    case = dense_tanh(T=30)
+    guess = rollout(case) + 1e-4 * np.random.default_rng(0).standard_normal((30, 4))
+    r = gains(case, prs.relaxation(omega), guess=guess, max_iter=6, atol=0.0, rtol=0.0)
+    # The remainder is quadratic: 6 |F| of |F| <= 1e-3, see the tests of Newton's method.
+    np.testing.assert_allclose(r[1:] / r[:-1], abs(1 - omega), atol=1e-2)
+
+
+def test_backtracking_meets_the_armijo_condition():
+    case = dense_tanh(d=6, T=30, batch=(3,), lipschitz=3.0)
+    iterate = iterate_of(case, 0.1 * np.random.default_rng(0).standard_normal((30, 3, 6)))
+    moved = prs.backtracking(iterate, SCAN, c=1e-4, shrink=0.5)
+    delta = direction(iterate, SCAN)
+    change = moved.h - iterate.h
+    alphas = []
+    for b in range(3):
+        alpha = np.vdot(change[:, b], delta[:, b]) / np.vdot(delta[:, b], delta[:, b])
+        np.testing.assert_allclose(
+            change[:, b], alpha * delta[:, b], atol=1e-9 * np.abs(delta).max()
+        )
+        alphas.append(alpha)
+    assert min(alphas) < 0.9 < max(alphas)  # a full step is refused here, taken there
+    np.testing.assert_allclose(np.log2(alphas), np.round(np.log2(alphas)), atol=1e-6)
+    before, after = sequence_norm(iterate.residual), sequence_norm(moved.residual)
+    assert (after**2 <= (1 - 2e-4 * np.array(alphas)) * before**2 * (1 + 1e-12)).all()
+
+
+def test_backtracking_never_increases_the_merit():
+    case = dense_tanh(d=6, T=60, lipschitz=3.0)
+    merit = []
+
+    def watch(state):
+        previous = np.concatenate([case.h0[None, None], state.h[:-1]])
+        merit.append(
+            np.linalg.norm(state.h - case.recurrence(previous, case.x[:, None], case.theta))
+        )
+
+    attempt(case, method="damped_newton", callback=watch)
+    assert len(merit) > 5
+    assert (np.diff(merit) <= 1e-12).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "end"),
+    [("damped_newton", prs.Status.STALLED), ("levenberg_marquardt", prs.Status.MAX_ITER)],
+)
+def test_steps_into_infinity_are_refused(method, end):
+    """Where Newton's iterates overflow, the merit keeps these finite, converged or not."""
+    step = prs.Recurrence(lambda h, x, _: h - 0.2 * h**3 + x, block_size=1)
+    x = 0.3 * np.random.default_rng(0).standard_normal((200, 1))
+    for name, status in ((method, end), ("newton", prs.Status.DIVERGED)):
+        with pytest.raises(prs.ConvergenceError) as caught:
+            prs.solve(step, x, np.zeros(1), method=name, guess=np.full((200, 1), 10.0))
+        assert caught.value.solution.status is status
+        assert np.isfinite(caught.value.solution.h).all() == (name == method)
+
+
+def test_mixing_is_the_least_squares_combination():
+    rng = np.random.default_rng(0)
+    dg, df = rng.standard_normal((2, 3, 5, 2, 4))
+    f = rng.standard_normal((5, 2, 4))
+    correction = mix(dg, df, f)
+    for b in range(2):
+        columns = df[:, :, b].reshape(3, -1).T
+        gamma = np.linalg.solve(columns.T @ columns, columns.T @ f[:, b].ravel())
+        expected = np.tensordot(gamma, dg[:, :, b], axes=1)
+        np.testing.assert_allclose(correction[:, b], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_mixing_ignores_a_sequence_that_is_not_finite():
+    rng = np.random.default_rng(0)
+    dg, df = rng.standard_normal((2, 3, 5, 2, 4))
+    f = rng.standard_normal((5, 2, 4))
+    expected = mix(dg, df, f)
+    df[0, 3, 1, 0] = np.nan
+    correction = mix(dg, df, f)
+    np.testing.assert_array_equal(correction[:, 0], expected[:, 0])
+    np.testing.assert_array_equal(correction[:, 1], 0)
+
+
+def test_anderson_accelerates_a_slow_iteration():
+    case = dense_tanh(d=3, T=200, lipschitz=0.98)
+    slow = prs.relaxation(0.2)
+    plain = solve(case, method=slow, max_iter=500)
+    mixed = solve(case, method=prs.anderson(5, slow), max_iter=500)
+    assert mixed.n_iter < plain.n_iter / 3
+
+
+def test_anderson_remembers_m_iterates():
+    case = dense_tanh(T=10)
+    lengths = []
+
+    def base(iterate, scan):
+        lengths.append(len(iterate.history) // 2)
+        return prs.full_step(iterate, scan)
+
+    method = prs.Newton(prs.zero, prs.anderson_mixing(3, base))
+    attempt(case, method=method, atol=0.0, rtol=0.0, max_iter=8)
+    assert lengths[:4] == [0, 1, 2, 3]
+    assert max(lengths) == 4
+
+
+def test_negligible_steps():
+    h = np.ones((3, 2, 2))
+    delta = np.zeros((3, 2, 2))
+    delta[1, 1] = 1e-10
+    np.testing.assert_array_equal(negligible(delta, h), [True, False])
+    np.testing.assert_array_equal(negligible(np.full_like(h, 1e-16), h), [True, True])

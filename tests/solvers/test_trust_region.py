@@ -1,0 +1,106 @@
+"""Levenberg-Marquardt: the damped least-squares step, and when it is taken."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pararnn_solvers as prs
+from pararnn_solvers.bidiagonal import BlockBidiagonal
+from pararnn_solvers.linear import load
+from pararnn_solvers.solvers.iterate import Iterate, sequence_norm
+from pararnn_solvers.solvers.trust_region import damped_least_squares, trust_region
+from pararnn_solvers.system import System
+from tests.strategies import attempt, block_systems, dense_tanh, solve
+
+
+def matrix_of_sequence(blocks):
+    """I - S A as a dense matrix, column by column, for blocks (T, k, k, n)."""
+    T, k, _, n = blocks.shape
+    units = np.eye(T * k * n).reshape(-1, T, k * n)
+    return np.stack([BlockBidiagonal(blocks).matvec(v).ravel() for v in units], axis=-1)
+
+
+@given(block_systems(dtypes=st.just(np.float64)), st.floats(-12, 3))
+def test_the_step_solves_the_normal_equations(system, log_damping):
+    blocks, F = system
+    damping = 10**log_damping * np.arange(1, blocks.shape[1] + 1)
+    delta = damped_least_squares(BlockBidiagonal(blocks), F, damping)
+    for b in range(blocks.shape[1]):
+        M = matrix_of_sequence(blocks[:, b])
+        stacked = np.vstack([M, np.sqrt(damping[b]) * np.eye(len(M))])
+        expected = np.linalg.lstsq(stacked, np.append(-F[:, b], np.zeros(len(M))))[0]
+        # Normal equations square the condition of M.
+        allowed = 1e-14 * np.linalg.cond(M) ** 2 * max(1, np.abs(expected).max())
+        assert np.abs(delta[:, b].ravel() - expected).max() <= allowed
+
+
+@given(block_systems())
+def test_without_damping_it_is_newtons_step_and_keeps_the_dtype(system):
+    blocks, F = system
+    delta = damped_least_squares(BlockBidiagonal(blocks), F, np.zeros(blocks.shape[1]))
+    assert delta.dtype == F.dtype
+    newton = load("sequential")(blocks.astype(float), -F.astype(float))
+    condition = max(np.linalg.cond(matrix_of_sequence(A)) for A in blocks.swapaxes(0, 1))
+    allowed = (1e-14 * condition**2 + 2 * np.finfo(F.dtype).eps) * max(1, np.abs(newton).max())
+    assert np.abs(delta - newton).max() <= allowed
+
+
+def test_what_is_not_finite_gets_no_step_and_leaves_the_rest():
+    rng = np.random.default_rng(0)
+    blocks, F = 0.3 * rng.standard_normal((6, 3, 2, 2, 2)), rng.standard_normal((6, 3, 4))
+    expected = damped_least_squares(BlockBidiagonal(blocks), F, np.ones(3))
+    F = F.copy()
+    F[2, 1, 0] = np.nan  # component 0 of channel 0 of sequence 1
+    delta = damped_least_squares(BlockBidiagonal(blocks), F, np.ones(3))
+    np.testing.assert_array_equal(delta[:, [0, 2]], expected[:, [0, 2]])
+    np.testing.assert_array_equal(delta[:, 1, 1::2], expected[:, 1, 1::2])
+    assert np.isnan(delta[:, 1, 0::2]).any()
+
+
+def test_the_merit_falls_in_every_accepted_step():
+    case = dense_tanh(d=6, T=60, lipschitz=3.0)
+    merit = []
+
+    def watch(state):
+        previous = np.concatenate([case.h0[None, None], state.h[:-1]])
+        F = state.h - case.recurrence(previous, case.x[:, None], case.theta)
+        merit.append(np.linalg.norm(F))
+
+    attempt(case, method="levenberg_marquardt", callback=watch)
+    assert len(merit) > 5
+    assert (np.diff(merit) <= 1e-12).all()
+    assert merit[-1] < 0.9 * merit[0]
+
+
+def first_step(h, damping):
+    case = dense_tanh(d=6, T=30, batch=(2,), lipschitz=3.0)
+    system = System(prs.Recurrence(case.recurrence), case.x, case.h0, case.theta, 30)
+    f = system.evaluate(system.previous(h))
+    iterate = Iterate(system, h, f, damping=damping)
+    iterate = Iterate(system, h, f, blocks=prs.exact(iterate), damping=damping)
+    return iterate, trust_region(iterate, load("sequential"))
+
+
+def test_each_sequence_has_a_damping_of_its_own():
+    """From the same states, hardly damped and much: one step is refused, the other taken."""
+    h = 0.1 * np.random.default_rng(1).standard_normal((30, 2, 6))
+    iterate, moved = first_step(h, np.array([1e-12, 1e3]))
+    before, after = sequence_norm(iterate.residual), sequence_norm(moved.residual)
+    np.testing.assert_array_equal(moved.h[:, 0], h[:, 0])  # refused
+    assert moved.damping[0] == 4e-12
+    assert after[1] < before[1]  # taken, and predicted well
+    assert moved.damping[1] == 250.0
+
+
+def test_a_damping_beyond_its_limit_stalls():
+    h = np.zeros((30, 2, 6))
+    _, moved = first_step(h, np.array([1e-2, 2e12 * 5]))
+    assert not moved.stalled[0]
+    assert moved.stalled[1]
+
+
+@pytest.mark.parametrize("damping", [1e-6, 1e-2, 1.0])
+def test_it_converges_whatever_the_first_damping(damping):
+    case = dense_tanh(T=30, batch=(2,))
+    assert solve(case, method=prs.levenberg_marquardt(damping)).status is prs.Status.CONVERGED

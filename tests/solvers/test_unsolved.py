@@ -1,0 +1,207 @@
+"""What is settled is left alone: converged prefixes and sequences, and neighbours of a failure."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pararnn_solvers as prs
+from tests.strategies import (
+    Case,
+    allowed_error,
+    assert_is_rollout,
+    attempt,
+    block_tanh,
+    contractive_recurrences,
+    dense_tanh,
+    rollout,
+    solve,
+)
+
+CONVERGED, DIVERGED = prs.Status.CONVERGED, prs.Status.DIVERGED
+
+
+def gained(gains, T=60):
+    """A tanh recurrence whose gain is an input: how hard a sequence is, it brings itself."""
+    rng = np.random.default_rng(0)
+    x = np.empty((T, len(gains), 2))
+    x[..., 0], x[..., 1] = gains, 0.1 * rng.standard_normal((T, len(gains)))
+    step = prs.Recurrence(lambda h, x, _: np.tanh(x[..., :1] * h + x[..., 1:]), block_size=1)
+    return Case(step, x, np.full((len(gains), 1), 0.5), None, T, np.nan)
+
+
+class Counting:
+    """A step that counts the states it is applied to."""
+
+    def __init__(self, step):
+        self.step, self.states = step, 0
+
+    def __call__(self, h, x, theta):
+        self.states += int(np.prod(h.shape[:-1]))
+        return self.step(h, x, theta)
+
+
+def one_sequence(case, b):
+    x = None if case.x is None else case.x[:, b]
+    return case._replace(x=x, h0=case.h0[b])
+
+
+@given(
+    contractive_recurrences(batches=st.just((3,)), dtypes=st.just(np.float64)),
+    st.sampled_from(["newton", "quasi_newton", "chord", "damped_newton", "levenberg_marquardt"]),
+)
+def test_a_batch_is_solved_as_its_sequences_are_alone(case, method):
+    together = solve(case, method=method)
+    for b in range(3):
+        alone = solve(one_sequence(case, b), method=method)
+        # Both are within the tolerance of the same trajectory.
+        error = np.abs(together.h[:, b] - alone.h).max()
+        assert error <= 2 * allowed_error(case)
+
+
+def test_a_sequence_of_a_batch_is_computed_to_the_bits_of_the_sequence_alone():
+    """Channelwise, where no sum over channels can be in another order."""
+    case = block_tanh(k=2, n=3, T=40, batch=(5,))
+    for n_iter in (1, 2, 3):
+        together = attempt(case, method="newton", atol=0.0, rtol=0.0, max_iter=n_iter)
+        for b in range(5):
+            options = {"method": "newton", "atol": 0.0, "rtol": 0.0, "max_iter": n_iter}
+            alone = attempt(one_sequence(case, b), **options)
+            np.testing.assert_array_equal(together.h[:, b], alone.h)
+
+
+def test_order_of_sequences_does_not_matter():
+    case = dense_tanh(T=20, batch=(4,))
+    order = np.array([2, 0, 3, 1])
+    shuffled = case._replace(x=case.x[:, order], h0=case.h0[order])
+    for method in ("newton", "damped_newton", "windowed"):
+        error = solve(case, method=method).h[:, order] - solve(shuffled, method=method).h
+        assert np.abs(error).max() <= 2 * allowed_error(case)
+
+
+def exploding(T=12, batch=3, t=7, b=1, growth=1000.0):
+    """A contraction, except that sequence b overflows at step t (counted from 0)."""
+    rng = np.random.default_rng(0)
+    x = np.minimum(rng.standard_normal((T, batch, 2)), 1.0)
+    x[t, b, 0] = growth
+    step = lambda h, x, _: 0.5 * np.tanh(h) + np.exp(x)  # noqa: E731
+    return Case(prs.Recurrence(step, block_size=1), x, np.zeros((batch, 2)), None, T, 0.5)
+
+
+METHODS = ["newton", "damped_newton", "levenberg_marquardt", "quasi_newton", "jacobi", "broyden"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_overflow_leaves_the_other_sequences_alone(method):
+    case = exploding()
+    solution = attempt(case, method=method)
+    assert [s.name for s in solution.sequence_status] == ["CONVERGED", "DIVERGED", "CONVERGED"]
+    assert solution.status is DIVERGED
+    with np.errstate(all="ignore"):
+        expected = rollout(case)
+    allowed = allowed_error(exploding(growth=1.0))
+    for b in (0, 2):
+        assert np.abs(solution.h[:, b] - expected[:, b]).max() <= allowed
+    assert np.isfinite(solution.h[:7, 1]).all()
+
+
+@pytest.mark.parametrize("method", ["windowed", "auto", prs.windowed(length=3)])
+def test_an_overflow_leaves_the_states_before_it_alone(method):
+    case = exploding()
+    solution = attempt(case, method=method)
+    assert [s.name for s in solution.sequence_status] == ["CONVERGED", "DIVERGED", "CONVERGED"]
+    with np.errstate(all="ignore"):
+        expected = rollout(case)
+    assert np.abs(solution.h[:7, 1] - expected[:7, 1]).max() <= allowed_error(exploding(growth=1.0))
+    assert not np.isfinite(solution.h[7, 1]).all()
+
+
+def test_a_window_held_up_by_one_overflow_moves_on_for_the_others():
+    case = exploding(T=40, t=5)
+    solution = attempt(case, method=prs.windowed(length=4))
+    assert [s.name for s in solution.sequence_status] == ["CONVERGED", "DIVERGED", "CONVERGED"]
+
+
+def test_an_easy_sequence_does_not_pay_for_a_hard_one():
+    hard, easy = gained([1.5]), gained([0.0])
+    both = gained([1.5, 0.0])
+    both = both._replace(x=np.concatenate([hard.x, easy.x], axis=1))
+    cost = {}
+    for name, case in {"hard": hard, "easy": easy, "both": both}.items():
+        step = Counting(case.recurrence.step)
+        counted = case._replace(recurrence=prs.Recurrence(step, block_size=1))
+        solution = solve(counted, method="newton")
+        cost[name] = solution.n_step_evaluations
+        # The probe of the arguments is not on the tally of the solution's system, or is: at most.
+        assert step.states >= solution.n_step_evaluations - step.states * 0.2
+    assert cost["hard"] > 2 * cost["easy"]
+    assert cost["both"] < 1.1 * (cost["hard"] + cost["easy"])
+
+
+def test_converged_prefixes_are_not_evaluated_again():
+    """With A = 0 one step settles in each iteration: the sum over what is left is T^2 / 2."""
+    T = 60
+    case = gained([0.9], T)
+    solution = attempt(case, method="jacobi", atol=0.0, rtol=0.0)
+    assert solution.n_iter <= T
+    assert solution.n_step_evaluations < T * solution.n_iter
+    assert solution.n_step_evaluations == pytest.approx(
+        sum(T - i for i in range(solution.n_iter)), rel=0.1, abs=3 * T
+    )
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 30, 31, 100])
+def test_windows_of_every_length(length):
+    case = dense_tanh(T=30, batch=(2,))
+    solution = solve(case, method=prs.windowed(length=length))
+    assert_is_rollout(case, solution)
+
+
+@pytest.mark.parametrize("length", [1, 3, 30])
+def test_a_window_from_a_given_guess(length):
+    case = dense_tanh(T=30, batch=(2,))
+    exact = rollout(case)
+    solution = solve(case, method=prs.windowed(length=length), guess=exact)
+    np.testing.assert_allclose(solution.h, exact, atol=1e-14)
+
+
+def test_a_window_as_long_as_the_trajectory_still_recovers_from_overflow():
+    """Repairing what overflowed is what makes it robust; it does not depend on the length."""
+    step = prs.Recurrence(lambda h, x, r: r * h * (1 - h), block_size=1)
+    case = Case(step, None, np.array([0.3]), 3.5, 100, np.nan)
+    for length in (50, 100, 1000):
+        solution = solve(case, method=prs.windowed(length=length))
+        np.testing.assert_allclose(solution.h, rollout(case), atol=1e-11)
+
+
+def test_the_iteration_limit_of_a_window_counts_since_it_moved():
+    case = dense_tanh(T=60)
+    solution = solve(case, method=prs.windowed(length=2), max_iter=5)
+    assert solution.success
+    assert solution.n_iter > 5
+
+
+def test_a_callback_sees_each_iteration():
+    case = dense_tanh(T=30, batch=(2, 2))
+    seen = []
+    solution = solve(case, method="newton", callback=seen.append)
+    assert [state.n_iter for state in seen] == list(range(solution.n_iter + 1))
+    norms = np.stack([state.residual_norm for state in seen]).reshape(-1, 2, 2)
+    np.testing.assert_array_equal(norms, solution.residual_norms)
+    converged = [state.converged_steps for state in seen]
+    assert converged == sorted(converged)
+    assert converged[-1] == 30
+
+
+def test_residual_norms_are_those_of_the_states():
+    case = dense_tanh(T=20, batch=(3,))
+    expected = []
+
+    def watch(state):
+        previous = np.concatenate([case.h0[None], state.h[:-1]])
+        residual = state.h - case.recurrence(previous, case.x, case.theta)
+        expected.append(np.abs(residual).max(axis=(0, 2)))
+
+    solution = solve(case, method="newton", callback=watch)
+    np.testing.assert_allclose(solution.residual_norms, expected, rtol=1e-12, atol=1e-15)
+    assert (solution.sequence_status == CONVERGED).all()
