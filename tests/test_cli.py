@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import pararnn_solvers as prs
-from pararnn_solvers import cli_io, cli_solve, cli_text
-from pararnn_solvers.cli import main
-from pararnn_solvers.cli_import import parse_method
+from pararnn_solvers.cli import files, main
+from pararnn_solvers.cli import solve as solving
+from pararnn_solvers.cli import text as built_in
+from pararnn_solvers.cli.references import parse_method
 
 MODEL = """
 import numpy as np
@@ -95,8 +96,8 @@ def own(*argv, step="step"):
 
 
 def test_no_arguments_solve_the_text_of_python_and_compare(monkeypatch, capsys):
-    text = cli_text.python_documentation()
-    monkeypatch.setattr(cli_text, "python_documentation", lambda: text[:4000])
+    text = built_in.python_documentation()
+    monkeypatch.setattr(built_in, "python_documentation", lambda: text[:4000])
     assert main([]) == 0
     out, err = capsys.readouterr()
     for part in (
@@ -114,13 +115,13 @@ def test_no_arguments_solve_the_text_of_python_and_compare(monkeypatch, capsys):
 
 
 def test_the_text_is_real_and_long():
-    text = cli_text.python_documentation()
+    text = built_in.python_documentation()
     assert len(text) > 300_000 and b"assignment" in text
 
 
 def test_each_byte_is_projected_on_its_own():
     text = b"abca"
-    drives, theta = cli_text.drive_gru(text, np.float32)
+    drives, theta = built_in.drive_gru(text, np.float32)
     assert drives.shape == (4, 3 * theta.a.shape[1]) and drives.dtype == np.float32
     assert np.array_equal(drives[0], drives[3]) and not np.array_equal(drives[0], drives[1])
 
@@ -309,7 +310,7 @@ def test_output_is_written_before_the_comparison(here, monkeypatch):
     def stopped(problem):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_solve, "step_loop", stopped)
+    monkeypatch.setattr(solving, "step_loop", stopped)
     assert main([*own("--compare", "--output", "h.npy")]) == 130
     np.testing.assert_allclose(np.load("h.npy"), answer(), atol=1e-11)
 
@@ -342,7 +343,7 @@ def test_nothing_half_written_is_left(here, monkeypatch, capsys, error, status, 
     if existing:
         (here / "h.npy").write_bytes(existing)
     before = set(os.listdir())
-    monkeypatch.setattr(cli_solve.np, "save", half)
+    monkeypatch.setattr(solving.np, "save", half)
     assert main([*own("--output", "h.npy", "--force")]) == status
     assert set(os.listdir()) - {"__pycache__"} == before
     assert not existing or (here / "h.npy").read_bytes() == existing
@@ -527,7 +528,7 @@ def test_a_step_that_raises_shows_the_users_traceback(here, capsys):
     assert main([*own(step="broken")]) == 1
     err = capsys.readouterr().err
     assert "broken on purpose" in err and 'model.py", line' in err and "called on states" in err
-    assert "cli_solve.py" not in err
+    assert "solve.py" not in err
     assert err.splitlines()[-1] == (
         "pararnn-solvers: error: model.py:broken raised RuntimeError (see above)"
     )
@@ -593,6 +594,6 @@ def test_write_whole_follows_links(tmp_path):
     target, link = tmp_path / "target.npy", tmp_path / "link.npy"
     target.write_bytes(b"old")
     link.symlink_to(target)
-    path = cli_io.check_destination(str(link), (".npy",), "--output", force=True)
-    cli_io.write_whole(path, lambda file: file.write(b"new"))
+    path = files.check_destination(str(link), (".npy",), "--output", force=True)
+    files.write_whole(path, lambda file: file.write(b"new"))
     assert link.is_symlink() and target.read_bytes() == b"new"

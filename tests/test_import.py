@@ -32,7 +32,7 @@ LIGHT = [
 
 def layer(module):
     part = module.split(".")[1] if "." in module else ""
-    return LAYERS.index("cli" if part.startswith(("cli", "__main__")) else part)
+    return LAYERS.index("cli" if part in ("cli", "__main__") else part)
 
 
 def imports(node):

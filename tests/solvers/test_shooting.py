@@ -120,6 +120,19 @@ def test_a_failure_in_the_last_chunk_is_told():
     assert solution.status is prs.Status.DIVERGED
 
 
+def test_rounding_within_chunks_beyond_the_tolerance_is_told():
+    """The step here rounds as crudely as 1e-9, and otherwise for many states than for few."""
+
+    def step(h, x, theta):
+        return 0.5 * h + x + 1e-9 * (len(h) > 10)
+
+    case = dense_tanh(T=100, batch=(2,))
+    case = case._replace(recurrence=prs.Recurrence(step, block_size=1))
+    solution = attempt(case, method=prs.newton(chunk=25), atol=1e-12, rtol=0.0)
+    assert (solution.sequence_status == prs.Status.STALLED).all()
+    np.testing.assert_allclose(solution.residual_norms[-1], 1e-9, rtol=1e-3)
+
+
 def test_chunked_and_plain_solutions_agree():
     case = dense_tanh(T=60)
     error = solve(case, method=prs.newton(chunk=6)).h - solve(case, method=prs.newton()).h

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers import __version__
-from pararnn_solvers.cli_arguments import PROGRAM
-from pararnn_solvers.cli_problem import Problem
+from pararnn_solvers.cli.arguments import PROGRAM
+from pararnn_solvers.cli.problem import Problem
 from pararnn_solvers.linear import threads
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.unsolved import State

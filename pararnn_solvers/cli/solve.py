@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers import api, linear
-from pararnn_solvers.cli_arguments import PROGRAM
-from pararnn_solvers.cli_import import parse_method
-from pararnn_solvers.cli_io import check_destination, write_whole
-from pararnn_solvers.cli_problem import Problem, build_problem
-from pararnn_solvers.cli_report import Iterations, as_json, describe, summarize
+from pararnn_solvers.cli.arguments import PROGRAM
+from pararnn_solvers.cli.files import check_destination, write_whole
+from pararnn_solvers.cli.problem import Problem, build_problem
+from pararnn_solvers.cli.references import parse_method
+from pararnn_solvers.cli.report import Iterations, as_json, describe, summarize
 from pararnn_solvers.errors import ConvergenceError, ConvergenceWarning, InvalidInput, PararnnError
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.typing import Array

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from pararnn_solvers import cli_text
 from pararnn_solvers.cells import diagonal_gru
-from pararnn_solvers.cli_import import import_recurrence
-from pararnn_solvers.cli_io import (
+from pararnn_solvers.cli import text as built_in
+from pararnn_solvers.cli.files import (
     STDIN,
     read_array,
     read_arrays,
@@ -20,6 +19,7 @@ from pararnn_solvers.cli_io import (
     read_numbers,
     suffix,
 )
+from pararnn_solvers.cli.references import import_recurrence
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.typing import Array
@@ -116,20 +116,20 @@ def text_problem(args: Namespace) -> Problem:
             f"--input {args.input} holds numbers and --recurrence is missing; expected what they "
             "drive: --recurrence model.py:step (text, .txt, drives a diagonal GRU)"
         )
-    text = cli_text.python_documentation() if builtin else read_bytes(args.input)
+    text = built_in.python_documentation() if builtin else read_bytes(args.input)
     text = text[: args.limit]
     if not text:
         raise InvalidInput(f"the text in {name_of(args.input)} is empty; expected some bytes")
-    x, theta = cli_text.drive_gru(text, np.dtype(args.dtype or np.float32))
+    x, theta = built_in.drive_gru(text, np.dtype(args.dtype or np.float32))
     return Problem(
         recurrence=diagonal_gru.recurrence,
         x=x,
-        h0=np.zeros(cli_text.CHANNELS, x.dtype),
+        h0=np.zeros(built_in.CHANNELS, x.dtype),
         theta=theta,
         steps=None,
         source=f"{name_of(args.input)}, {len(text)} bytes",
-        model=f"diagonal GRU (ParaGRU), {cli_text.CHANNELS} channels, driven by the bytes through "
-        f"an embedding; random weights, seed {cli_text.SEED}",
+        model=f"diagonal GRU (ParaGRU), {built_in.CHANNELS} channels, driven by the bytes through "
+        f"an embedding; random weights, seed {built_in.SEED}",
         builtin=builtin,
     )
 

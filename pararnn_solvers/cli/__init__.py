@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pararnn_solvers.cli_arguments import PROGRAM, parse
+from pararnn_solvers.cli.arguments import PROGRAM, parse
 from pararnn_solvers.errors import (
     BackendUnavailable,
     InvalidInput,
@@ -65,10 +65,10 @@ def run(argv: list[str]) -> int:
         return 0
     # Here and not above: --help and wrong use should not wait for them.
     if args.command == "info":
-        from pararnn_solvers.cli_info import print_info
+        from pararnn_solvers.cli.info import print_info
 
         return print_info(args.json)
-    from pararnn_solvers.cli_solve import run_solve
+    from pararnn_solvers.cli.solve import run_solve
 
     return run_solve(args)
 
