@@ -31,7 +31,9 @@ def plot_convergence(solution: Solution, ax: Any = None) -> Any:
     Notes
     -----
     Of more than 64 sequences, 64 evenly spaced in the order of their last residual are drawn, the
-    best and the worst among them. Exact zeros are drawn at the lower edge.
+    best and the worst among them. Exact zeros are drawn at the lower edge. The dashed line is the
+    tolerance of the largest state. With a moving window each point is the window's, so the
+    residual rises whenever new steps enter it.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -47,6 +49,14 @@ def plot_convergence(solution: Solution, ax: Any = None) -> Any:
     style = {"color": BLUE, "linewidth": 1.2, "alpha": 1.0 if len(shown) == 1 else 0.5}
     marker = "o" if solution.n_iter <= 30 else ""
     ax.plot(lines[:, shown], marker=marker, markersize=3.5, **style)
+    if solution.h.size:
+        tolerance = float(np.max(solution.stopping.tolerance(solution.h)))
+        if np.isfinite(tolerance) and tolerance > 0:
+            ax.axhline(tolerance, color=GREY, linewidth=1.0, linestyle="--", zorder=1)
+            ax.annotate(
+                "tolerance", (0.01, tolerance), xycoords=("axes fraction", "data"),
+                xytext=(0, 2), textcoords="offset points", ha="left", color=GREY, fontsize=8,
+            )  # fmt: skip
     ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("iteration")

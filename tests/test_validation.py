@@ -192,6 +192,8 @@ MIXING = {
     "centres the batch": lambda h: h - h.mean(axis=0),
     "normalizes over everything": lambda h: h / np.abs(h).max(),
     "reverses time": lambda h: h[::-1],
+    "shifts time": lambda h: np.roll(h, 1, axis=0) if h.ndim == 3 else h,
+    "averages over time": lambda h: h.mean(axis=0, keepdims=True) + 0 * h if h.ndim == 3 else h,
     "shifts sequences": lambda h: np.roll(h, 1, axis=-2),
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.solvers import linearization as A
 from pararnn_solvers.solvers.newton import Newton
 from pararnn_solvers.solvers.step_length import anderson_mixing, backtracking, relaxed
@@ -18,8 +17,6 @@ def newton(chunk: int = 1) -> Newton:
     Converges quadratically near the solution, in at most T iterations from anywhere if no iterate
     overflows. Known as DEER (arXiv 2309.12252) and ParaRNN (arXiv 2510.21450).
     """
-    if chunk < 1:
-        raise InvalidInput(f"chunk is {chunk}; expected at least one step")
     return Newton(chunk=chunk)
 
 
@@ -81,6 +78,4 @@ def windowed(method: Newton | None = None, length: int = 128) -> Newton:
     The most robust choice, in bounded memory: with full steps every iteration settles at least
     one step, whatever the guess, unless the recurrence itself overflows.
     """
-    if length < 1:
-        raise InvalidInput(f"length is {length}; expected a window of at least one step")
     return replace(method or newton(), window=length)

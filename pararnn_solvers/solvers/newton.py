@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
+from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.linearization import Linearization, exact
 from pararnn_solvers.solvers.shooting import shoot
@@ -44,6 +46,16 @@ class Newton:
     step_length: StepLength = full_step
     chunk: int = 1
     window: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would fail only in the middle of a solve."""
+        for name in ("linearization", "step_length"):
+            if not callable(getattr(self, name)):
+                raise InvalidInput(f"{name} is {getattr(self, name)!r}; expected a function")
+        for name in ("chunk", "window"):
+            steps = getattr(self, name)
+            if steps is not None and (not isinstance(steps, Integral) or steps < 1):
+                raise InvalidInput(f"{name} is {steps!r}; expected a whole number of steps >= 1")
 
     def solve(
         self,

@@ -44,7 +44,7 @@ class Sequential:
         status = np.full(h.shape[1], Status.SEQUENTIAL, object)
         status[~np.isfinite(h).all(axis=(0, 2))] = Status.DIVERGED
         norms = max_norm(system.residual(h)).max(axis=0, initial=0)[None]
-        return Solution(h, status, norms, system.tally.steps, system, scan)
+        return Solution(h, status, norms, system.tally.steps, system, scan, stopping)
 
     def __str__(self) -> str:
         return "sequential()"

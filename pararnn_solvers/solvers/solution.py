@@ -10,7 +10,7 @@ import numpy as np
 from pararnn_solvers import plotting
 from pararnn_solvers.bidiagonal import BlockBidiagonal
 from pararnn_solvers.linear import Scan
-from pararnn_solvers.solvers.stopping import Status
+from pararnn_solvers.solvers.stopping import Status, Stopping
 from pararnn_solvers.system import System
 from pararnn_solvers.typing import Array
 
@@ -36,6 +36,8 @@ class Solution:
         What solved them, and their linear recurrences.
     scan : callable
         The backend itself.
+    stopping : Stopping
+        The tolerance that was asked for.
     compiled : bool
         Whether a kernel generated from `step` ran, rather than `step` itself.
     note : str
@@ -48,6 +50,7 @@ class Solution:
     n_step_evaluations: int
     system: System
     scan: Scan
+    stopping: Stopping
     method: str = ""
     backend: str = ""
     compiled: bool = False
@@ -125,7 +128,7 @@ class Solution:
         fall = f"{first:.1e} at the guess, {last:.1e} at the end" if self.n_iter else f"{last:.1e}"
         table = [
             ("trajectory", f"{T} steps{sequences} × {d} states, {self.h.dtype}"),
-            ("status", counts or "CONVERGED"),
+            ("status", counts if len(ends) > 1 else self.status.name),
             ("method", f"{self.method}, backend {self.backend}"),
             ("iterations", str(self.n_iter)),
             ("residual", fall),

@@ -183,6 +183,7 @@ class Unsolved:
             n_step_evaluations=self.system.tally.steps,
             system=self.system,
             scan=scan,
+            stopping=self.stopping,
         )
 
 

@@ -212,8 +212,8 @@ def test_every_name_loads_or_says_what_it_needs(name):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: prs.newton(chunk=0), "chunk is 0; expected at least one step"),
-        (lambda: prs.windowed(length=0), "length is 0; expected a window of at least one step"),
+        (lambda: prs.newton(chunk=0), "chunk is 0; expected a whole number"),
+        (lambda: prs.windowed(length=0), "window is 0; expected a whole number"),
         (lambda: prs.anderson(0), "expected a memory of at least one iterate"),
         (lambda: prs.relaxation(2.0), "omega is 2.0; expected a relaxation factor between 0 and 2"),
         (lambda: prs.relaxed(0), "omega is 0; expected a relaxation factor between 0 and 2"),

@@ -41,6 +41,15 @@ def test_relaxation_reduces_the_residual_by_its_factor(omega):
     np.testing.assert_allclose(r[1:] / r[:-1], abs(1 - omega), atol=1e-2)
 
 
+@pytest.mark.parametrize("step_length", [prs.full_step, prs.relaxed(0.5), prs.backtracking])
+def test_a_step_below_rounding_is_reported(step_length):
+    """At the solution of the first sequence, not at that of the second."""
+    case = dense_tanh(T=10, batch=(2,))
+    h = rollout(case)
+    h[:, 1] += 1e-3
+    np.testing.assert_array_equal(step_length(iterate_of(case, h), SCAN).stalled, [True, False])
+
+
 def test_backtracking_meets_the_armijo_condition():
     case = dense_tanh(d=6, T=30, batch=(3,), lipschitz=3.0)
     iterate = iterate_of(case, 0.1 * np.random.default_rng(0).standard_normal((30, 3, 6)))
