@@ -29,7 +29,7 @@ _HOME = {
     "linear.threads": ["num_threads", "set_num_threads"],
     "recurrence": ["Recurrence"],
     "solvers.auto": ["auto"],
-    "solvers.guess": ["from_zero", "jacobi_sweeps", "picard_sweeps", "repeat_h0", "zeros"],
+    "solvers.guess": ["from_zero", "jacobi_sweeps", "picard_sweeps", "repeat_h0"],
     "solvers.linearization": [
         "block_diagonal",
         "clipped",

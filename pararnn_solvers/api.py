@@ -17,7 +17,7 @@ from pararnn_solvers.solvers.memory import check_memory
 from pararnn_solvers.solvers.sequential import finish_sequentially, rollout_system
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Status, Stopping
-from pararnn_solvers.system import System
+from pararnn_solvers.system import System, Tally
 from pararnn_solvers.typing import Array
 from pararnn_solvers.validation import make_system, probe
 
@@ -70,7 +70,8 @@ def solve(
         Most iterations; for a moving window, since it last moved.
     on_failure : {"raise", "warn", "sequential"}
         What to do about sequences that do not converge: raise ConvergenceError (it carries the
-        partial solution), warn, or compute them step by step from their converged prefix.
+        partial solution), warn, or compute them step by step from their converged prefix (and
+        warn if the recurrence itself overflows).
     callback : callable, optional
         Called with a :class:`State` after each iteration; may raise StopIteration to stop.
     progress : bool
@@ -103,6 +104,7 @@ def solve(
     flat = with_one_batch_axis(system)
     probe(flat)
     check_memory(flat, chosen)
+    flat = replace(flat, tally=Tally())  # what was only tried does not count
     with observer(flat, callback, progress) as observe:
         solution = chosen.solve(flat, flatten_guess(guess, system), scan, stopping, observe)
     if on_failure == "sequential":

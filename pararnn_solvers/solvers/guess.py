@@ -78,4 +78,6 @@ def resolve(guess: Any, system: System) -> Array:
             f"guess has shape {h.shape} and dtype {h.dtype}; expected a trajectory of shape "
             f"{system.shape} in {system.h0.dtype}"
         )
+    if not np.isfinite(h).all():
+        raise InvalidInput("guess is not finite everywhere; expected finite states to start from")
     return h

@@ -16,7 +16,7 @@ class Status(Enum):
     CONVERGED = "every residual of the returned states meets the tolerance"
     SEQUENTIAL = "computed step by step (rollout), exact to rounding"
     MAX_ITER = "the iteration limit was reached before the tolerance"
-    DIVERGED = "a state became infinite or NaN; the states before it are unharmed"
+    DIVERGED = "a state became infinite or NaN; the states before it are finite"
     STALLED = "no step reduces the residual any further"
     STOPPED = "stopped by the callback"
 

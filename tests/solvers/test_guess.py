@@ -5,6 +5,7 @@ import pytest
 
 import pararnn_solvers as prs
 from pararnn_solvers.solvers import guess as guesses
+from pararnn_solvers.solvers.guess import zeros
 from pararnn_solvers.system import System
 from tests.strategies import assert_is_rollout, block_tanh, dense_tanh, rollout, solve
 
@@ -19,9 +20,9 @@ SYSTEM = System(prs.Recurrence(CASE.recurrence), CASE.x, CASE.h0, CASE.theta)
         "zeros",
         "repeat_h0",
         "from_zero",
-        prs.zeros,
+        zeros,
         prs.jacobi_sweeps(3),
-        prs.picard_sweeps(2, start=prs.zeros),
+        prs.picard_sweeps(2, start=zeros),
         np.full(SYSTEM.shape, 7.0),
         lambda system: np.full(system.shape, -1.0),
     ],
@@ -33,7 +34,7 @@ def test_every_guess_leads_to_the_rollout(guess, method):
 
 
 def test_what_the_named_guesses_are():
-    np.testing.assert_array_equal(prs.zeros(SYSTEM), np.zeros((12, 3, 4)))
+    np.testing.assert_array_equal(zeros(SYSTEM), np.zeros((12, 3, 4)))
     np.testing.assert_array_equal(prs.repeat_h0(SYSTEM), [CASE.h0] * 12)
     np.testing.assert_allclose(prs.from_zero(SYSTEM), np.tanh(CASE.x), rtol=1e-14)
 
