@@ -7,7 +7,6 @@ The blocks A are the exact ones at the returned states, whatever method found th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ import numpy as np
 from pararnn_solvers import tree
 from pararnn_solvers.bidiagonal import BlockBidiagonal, block_matvec
 from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.memory import require_blocks
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.system import System
 from pararnn_solvers.typing import Array
@@ -61,21 +61,35 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
     """
     system, h = solution.system, solution.h
     dh = like("dh", dh, h)
-    _, blocks = system.linearize(h)
+    require_blocks(system, "gradients")
+    blocks = system.linearize(h)
     lam = BlockBidiagonal(blocks).solve_adjoint(dh, solution.scan)
     dh0 = np.zeros_like(system.h0)
     if len(h):
         dh0 = block_matvec(blocks[0], lam[0], adjoint=True)
     previous = system.previous(h)
     if system.recurrence.vjp is not None:
-        products = partial(_vjp, system.recurrence.vjp, lam)
-        _, dx, dtheta = system.apply(products, previous, system.x)
+        dtheta, dx = local_products(system, previous, lam)
         return Gradients(dtheta, dx, dh0)
     return Gradients(theta_gradient(system, previous, lam), x_gradient(system, previous, lam), dh0)
 
 
-def _vjp(vjp: Callable[..., Any], lam: Array, h: Array, x: Array | None, theta: Any) -> Any:
-    return vjp(h, x, theta, lam)
+def local_products(system: System, previous: Array, lam: Array) -> tuple[Any, Array | None]:
+    """Return ``sum_t lam_t^T df/dtheta`` and ``lam_t^T df/dx_t`` from the recurrence's own vjp."""
+    vjp = system.recurrence.vjp
+    assert vjp is not None
+
+    def products(h: Array, x: Array | None, theta: Any) -> Any:
+        return vjp(h, x, theta, lam)
+
+    returned = system.apply(products, previous, system.x)
+    if not isinstance(returned, tuple) or len(returned) != 3:
+        raise InvalidInput("vjp(h, x, theta, lam) must return a tuple of three: (dh, dx, dtheta)")
+    _, dx, dtheta = returned
+    if system.x is not None:
+        dx = like("dx returned by vjp", dx, system.x)
+    matching_leaves(system.theta, dtheta, "dtheta returned by vjp")
+    return dtheta, dx
 
 
 def x_gradient(system: System, previous: Array, lam: Array) -> Array | None:
@@ -180,7 +194,8 @@ def jvp(
     Cost: one evaluation with k tangents, one with a single tangent, and one linear recurrence.
     """
     system, h = solution.system, solution.h
-    _, blocks = system.linearize(h)
+    require_blocks(system, "jvp")
+    blocks = system.linearize(h)
     rhs = np.zeros_like(h)
     if dx is not None or dtheta is not None:
         rhs = local_change(system, h, dx, dtheta)
@@ -199,6 +214,7 @@ def local_change(system: System, h: Array, dx: Array | None, dtheta: Any) -> Arr
 
     def change(previous: Array, x: Array | None, theta: Any) -> Array:
         def along(e: Any) -> Any:
+            e = e[0]
             moved = [a if da is None else a + e * da for a, da in zip(leaves, changes, strict=True)]
             return system.recurrence.step(previous, x if dx is None else x + e * dx, rebuild(moved))
 
@@ -207,21 +223,23 @@ def local_change(system: System, h: Array, dx: Array | None, dtheta: Any) -> Arr
         return result
 
     result: Array = system.apply(change, system.previous(h), system.x)
-    return np.array(np.broadcast_to(result, h.shape))
+    return np.array(np.broadcast_to(result, h.shape), dtype=h.dtype)
 
 
-def matching_leaves(theta: Any, dtheta: Any) -> list[Any]:
+def matching_leaves(theta: Any, dtheta: Any, name: str = "dtheta") -> list[Any]:
     """Return a change, or None, for every leaf of theta."""
-    if theta is None or dtheta is None:
+    if theta is None and dtheta is not None:
+        raise InvalidInput(f"{name} is given where theta is None; expected None there too")
+    if dtheta is None:
         return [None] * len(tree.flatten(theta)[0])
     keys, children, build = tree.open_container(theta)
     if build is None:
-        return [like("dtheta", dtheta, theta)]
+        return [like(name, dtheta, theta)]
     other_keys, others, _ = tree.open_container(dtheta)
     if keys != other_keys:
-        raise InvalidInput(f"dtheta has entries {other_keys}; expected those of theta, {keys}")
+        raise InvalidInput(f"{name} has entries {other_keys}; expected those of theta, {keys}")
     pairs = zip(children, others, strict=True)
-    return [change for child, other in pairs for change in matching_leaves(child, other)]
+    return [change for child, other in pairs for change in matching_leaves(child, other, name)]
 
 
 def like(name: str, array: Any, reference: Any) -> Array:

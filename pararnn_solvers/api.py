@@ -98,6 +98,10 @@ def solve(
     """
     if on_failure not in ON_FAILURE:
         raise InvalidInput(f"on_failure is {on_failure!r}; expected one of {ON_FAILURE}")
+    if not (isinstance(backend, str) or callable(backend)):
+        raise InvalidInput(f"backend is {backend!r}; expected one name, such as 'numba', or a scan")
+    if not (callback is None or callable(callback)):
+        raise InvalidInput(f"callback is {callback!r}; expected a function of a State, or None")
     stopping = Stopping(atol, rtol, max_iter)
     system = make_system(recurrence, x, h0, theta, steps)
     chosen, (backend_name, scan) = solvers.load(method), load_backend(backend)

@@ -46,6 +46,16 @@ def block_matvec(blocks: Array, v: Array, *, adjoint: bool = False) -> Array:
     return product
 
 
+def block_matmul(A: Array, G: Array) -> Array:
+    """Return the products ``A_t G_t`` of blocks, shape (..., k, k, n)."""
+    product: Array
+    if A.shape[-1] == 1:
+        product = np.matmul(A[..., 0], G[..., 0])[..., None]
+    else:
+        product = np.einsum("...ijn,...jkn->...ikn", A, G)
+    return product
+
+
 @dataclass(frozen=True)
 class BlockBidiagonal:
     """The matrix ``M = I - S A`` of the linearized recurrence.

@@ -41,6 +41,9 @@ class ConvergenceError(PararnnError, ArithmeticError):
         super().__init__(message)
         self.solution = solution
 
+    def __reduce__(self) -> tuple[type[ConvergenceError], tuple[str, Solution]]:
+        return type(self), (str(self), self.solution)
+
 
 class ConvergenceWarning(UserWarning):
     """What ``on_failure="warn"`` emits in place of a :class:`ConvergenceError`."""

@@ -42,16 +42,18 @@ def plot_convergence(solution: Solution, ax: Any = None) -> Any:
         ax = Figure(figsize=(4.2, 2.8), layout="constrained").subplots()
     norms = np.asarray(solution.residual_norms, float).reshape(solution.n_iter + 1, -1)
     order = np.argsort(norms[-1])
-    shown = order[np.unique(np.linspace(0, len(order) - 1, MOST_LINES).astype(int))]
+    ranks = np.linspace(0, len(order) - 1, min(MOST_LINES, len(order)))
+    shown = order[np.round(ranks).astype(int)]
     usable = norms[np.isfinite(norms) & (norms > 0)]
     floor = usable.min() / 10 if usable.size else 1e-16
-    lines = np.where(np.isfinite(norms), np.maximum(norms, floor), np.nan)
+    # Matplotlib's margins overflow near the end of float64.
+    lines = np.where(np.isfinite(norms), np.clip(norms, floor, 1e280), np.nan)
     style = {"color": BLUE, "linewidth": 1.2, "alpha": 1.0 if len(shown) == 1 else 0.5}
     marker = "o" if solution.n_iter <= 30 else ""
     ax.plot(lines[:, shown], marker=marker, markersize=3.5, **style)
     if solution.h.size:
         tolerance = float(np.max(solution.stopping.tolerance(solution.h)))
-        if np.isfinite(tolerance) and tolerance > 0:
+        if 0 < tolerance < 1e280:
             ax.axhline(tolerance, color=GREY, linewidth=1.0, linestyle="--", zorder=1)
             ax.annotate(
                 "tolerance", (0.01, tolerance), xycoords=("axes fraction", "data"),

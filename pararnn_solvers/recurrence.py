@@ -10,6 +10,7 @@ import numpy as np
 
 from pararnn_solvers.autodiff import DERIVATIVES
 from pararnn_solvers.bidiagonal import block_matvec
+from pararnn_solvers.checks import require_whole
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.typing import Array
 
@@ -51,12 +52,19 @@ class Recurrence:
         """Refuse what can be refused without data."""
         if not callable(self.step):
             raise InvalidInput(f"step is {type(self.step).__name__}; expected step(h, x, theta)")
-        if isinstance(self.jacobian, str) and self.jacobian not in DERIVATIVES:
+        if self.block_size is not None:
+            require_whole("block_size", self.block_size)
+        names, jacobian = list(DERIVATIVES), self.jacobian
+        named = isinstance(jacobian, str) and jacobian in names
+        if not (jacobian is None or callable(jacobian) or named):
             raise InvalidInput(
-                f"jacobian is {self.jacobian!r}; expected a callable or one of {list(DERIVATIVES)}"
+                f"jacobian is {jacobian!r}; expected a function jacobian(h, x, theta), "
+                f"one of {names}, or None"
             )
-        if self.block_size is not None and self.block_size < 1:
-            raise InvalidInput(f"block_size is {self.block_size}; expected a positive integer")
+        if not (self.vjp is None or callable(self.vjp)):
+            raise InvalidInput(
+                f"vjp is {self.vjp!r}; expected a function vjp(h, x, theta, lam), or None"
+            )
 
     def structure(self, d: int) -> tuple[int, int]:
         """Return (k, n) with ``k * n == d``: the size and number of blocks of a state of size d."""

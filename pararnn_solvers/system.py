@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pararnn_solvers.bidiagonal import block_matmul
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.typing import Array
@@ -87,8 +88,8 @@ class System:
 
     def linearize(
         self, h: Array, reduce: Callable[[Array], Array] = lambda blocks: blocks
-    ) -> tuple[Array, Array]:
-        """Return ``F(h)`` and the blocks ``A_t = df/dh`` at ``(h_{t-1}, x_t)``.
+    ) -> Array:
+        """Return the blocks ``A_t = df/dh`` at ``(h_{t-1}, x_t)``.
 
         Parameters
         ----------
@@ -99,35 +100,34 @@ class System:
 
         Returns
         -------
-        residual : array, shape (T, *batch, d)
-        blocks : array, shape (T, *batch, k, k, n)
+        array, shape (T, *batch, k, k, n)
 
         Notes
         -----
         Cost: one evaluation with k tangents; memory beside the result about ``SLAB_BYTES``.
         """
         previous = self.previous(h)
-        residual, blocks = np.empty_like(h), None
-        for part in self.slabs():
+        k, n = self.recurrence.structure(h.shape[-1])
+        blocks = reduce(np.empty((0, *h.shape[1:-1], k, k, n), h.dtype))
+        for part in self.slabs(k):
             x = None if self.x is None else self.x[part]
             f, A = self.apply(self.recurrence.linearize, previous[part], x)
+            checked(f, previous[part])
             A = reduce(A)
-            if blocks is None:
-                blocks = np.empty((h.shape[0], *A.shape[1:]), A.dtype)
+            if not len(blocks):
+                blocks = np.empty((len(h), *A.shape[1:]), A.dtype)
             blocks[part] = A
-            with np.errstate(invalid="ignore"):
-                np.subtract(h[part], checked(f, previous[part]), out=residual[part])
-        if blocks is None:
-            k, n = self.recurrence.structure(h.shape[-1])
-            blocks = reduce(np.empty((*h.shape[:-1], k, k, n), h.dtype))
-        return residual, blocks
+        return blocks
 
-    def slabs(self, directions: int | None = None) -> Iterator[slice]:
-        """Cut time in slabs whose tangents (k directions, or as given) fit ``SLAB_BYTES``."""
+    def slabs(self, directions: int) -> Iterator[slice]:
+        """Cut time in slabs whose tangents fit ``SLAB_BYTES``, but of 16 steps at least.
+
+        Products that do not depend on the step, such as of the directions with a matrix, are made
+        once for each slab.
+        """
         length, *state = self.shape
-        width = directions or self.recurrence.structure(state[-1])[0]
-        row = max(1, int(np.prod(state)) * width * self.h0.dtype.itemsize)
-        slab = max(1, SLAB_BYTES // row)
+        row = max(1, int(np.prod(state)) * directions * self.h0.dtype.itemsize)
+        slab = max(16, SLAB_BYTES // row)
         return (slice(start, min(start + slab, length)) for start in range(0, length, slab))
 
     def part(self, h: Array, start: int, stop: int, sequences: Array) -> System:
@@ -175,14 +175,15 @@ def compose(recurrence: Recurrence, chunk: int) -> Recurrence:
             h = recurrence.step(h, x_s, theta)
         return h
 
-    def jacobian(h: Array, x: Array | None, theta: Any) -> Array:
-        G = None
-        for x_s in inputs(x):
+    def chain_rule(h: Array, x: Array | None, theta: Any) -> Array:
+        first, *rest = inputs(x)
+        h, G = recurrence.linearize(h, first, theta)
+        for x_s in rest:
             h, A = recurrence.linearize(h, x_s, theta)
-            G = A if G is None else np.einsum("...ijn,...jkn->...ikn", A, G)
-        assert G is not None
+            G = block_matmul(A, G)
         return G
 
+    jacobian = chain_rule if callable(recurrence.jacobian) else recurrence.jacobian
     return Recurrence(step, recurrence.block_size, jacobian)
 
 

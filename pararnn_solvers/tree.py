@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -54,20 +55,39 @@ def open_container(
 ) -> tuple[list[Any], list[Any], Callable[[list[Any], list[Any]], Any] | None]:
     """Return the keys and children of one container and how to build it; no builder for a leaf."""
     if isinstance(tree, dict):
-        return list(tree), list(tree.values()), lambda k, v: type(tree)(zip(k, v, strict=True))
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return list(tree._fields), list(tree), lambda _, v: type(tree)(*v)
+        return list(tree), list(tree.values()), lambda k, v: rebuilt_dict(tree, k, v)
+    if isinstance(tree, tuple) and hasattr(tree, "_fields") and hasattr(tree, "_make"):
+        return list(tree._fields), list(tree), lambda _, v: tree._make(v)
     if isinstance(tree, (tuple, list)):
         return list(range(len(tree))), list(tree), lambda _, v: type(tree)(v)
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        names = [field.name for field in dataclasses.fields(tree) if field.init]
+        names = [field.name for field in dataclasses.fields(tree) if hasattr(tree, field.name)]
         children = [getattr(tree, name) for name in names]
-        return (
-            names,
-            children,
-            lambda k, v: dataclasses.replace(tree, **dict(zip(k, v, strict=True))),
-        )
+        return names, children, lambda k, v: rebuilt_dataclass(tree, k, v)
     return [], [], None
+
+
+def rebuilt_dict(tree: dict[Any, Any], keys: list[Any], values: list[Any]) -> dict[Any, Any]:
+    """Return a copy of any kind of dictionary with other values."""
+    new = copy.copy(tree)
+    if getattr(tree, "__dict__", None) is tree:  # its keys are its attributes, too
+        new.__dict__ = new
+    for key, value in zip(keys, values, strict=True):
+        new[key] = value
+    return new
+
+
+def rebuilt_dataclass(tree: Any, names: list[str], values: list[Any]) -> Any:
+    """Return a dataclass of the type of `tree` with these fields, frozen or not.
+
+    ``__init__`` and ``__post_init__`` do not run: they may refuse what stands for a number while
+    it is differentiated. Attributes that are no fields are not taken over, since they may be
+    computed from the old ones; a ``cached_property`` is computed anew.
+    """
+    new = object.__new__(type(tree))
+    for name, value in zip(names, values, strict=True):
+        object.__setattr__(new, name, value)
+    return new
 
 
 def paths(tree: Any, prefix: str = "theta") -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from pararnn_solvers import tree
 from pararnn_solvers.bidiagonal import block_matvec
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.recurrence import Recurrence
-from pararnn_solvers.system import System
+from pararnn_solvers.system import System, read_only
 from pararnn_solvers.typing import Array
 
 
@@ -39,8 +41,11 @@ def make_system(
         raise InvalidInput(f"h0 has shape {h0.shape}; expected (*batch, d) with d >= 1")
     recurrence.structure(h0.shape[-1])
     if x is None:
-        if steps is None or steps < 0:
-            raise InvalidInput(f"x is None and steps is {steps}; pass steps=T, the steps to take")
+        if not isinstance(steps, Integral) or isinstance(steps, bool) or steps < 0:
+            raise InvalidInput(
+                f"x is None and steps is {steps!r}; pass steps=T, a whole number of steps"
+            )
+        steps = int(steps)
     else:
         x = real_array("x", x)
         if x.ndim != h0.ndim + 1 or x.shape[1:-1] != h0.shape[:-1]:
@@ -57,9 +62,11 @@ def make_system(
             )
         if steps not in (None, len(x)):
             raise InvalidInput(f"steps is {steps} and x has {len(x)}; leave steps out")
-    for path, leaf in zip(tree.paths(theta), tree.flatten(theta)[0], strict=True):
+    leaves, rebuild = tree.flatten(theta)
+    for path, leaf in zip(tree.paths(theta), leaves, strict=True):
         if tree.is_differentiable(leaf):
             require_finite(path, np.asarray(leaf))
+    theta = rebuild([read_only(leaf) for leaf in leaves])
     return System(recurrence, x, h0, theta, steps if x is None else len(x))
 
 
@@ -129,28 +136,38 @@ def probe(system: System) -> None:
 
 
 def probe_structure(system: System, h: Array) -> None:
-    """Compare the blocks with one directional derivative: they must say the same."""
+    """Compare the blocks with one directional derivative: they must say the same.
+
+    A `jacobian` that is given is compared with a central difference of `step`.
+    """
     recurrence = system.recurrence
-    k = recurrence.structure(h.shape[-1])[0]
-    if k == h.shape[-1]:
-        return
+    given = callable(recurrence.jacobian)
+    if recurrence.structure(h.shape[-1])[1] == 1 and not given:
+        return  # one dense block, computed: it can only be right
+    blocks = system.apply(recurrence.linearize, h, system.x)[1]
+    if blocks.dtype != h.dtype:
+        raise InvalidInput(f"jacobian returned {blocks.dtype} for states in {h.dtype}; cast it")
     v: Array = np.random.default_rng(0).uniform(0.5, 1.5, (h.shape[-1],)).astype(h.dtype)
-    _, blocks = system.apply(recurrence.linearize, h, system.x)
-    unstructured = (
-        replace(recurrence, jacobian=None) if callable(recurrence.jacobian) else recurrence
-    )
-    _, (along,) = system.apply(lambda *args: unstructured.tangent(v[None], *args), h, system.x)
-    if not close(block_matvec(blocks, np.broadcast_to(v, h.shape)), along):
+    along = (replace(recurrence, jacobian="3-point") if given else recurrence).tangent
+    expected = system.apply(partial(along, v[None]), h, system.x)[1][0]
+    digits = 0.25 if given or recurrence.jacobian in ("2-point", "3-point") else 0.5
+    if not close(block_matvec(blocks, np.broadcast_to(v, h.shape)), expected, digits):
+        differ = "df/dh times a vector differs from the blocks times that vector"
+        if given:
+            raise InvalidInput(
+                f"jacobian is not the derivative of step: {differ}; correct it, or give an "
+                "approximation to quasi_newton(block_diagonal(k, jacobian))"
+            )
         raise InvalidInput(
-            f"channels couple beyond block_size {k}: df/dh times a vector differs from the blocks "
-            "times that vector; declare the true block size (component-major), or leave it None"
+            f"channels couple beyond block_size {blocks.shape[-2]}: {differ}; declare the true "
+            "block size (component-major), or leave it None"
         )
 
 
-def close(a: Any, b: Any) -> bool:
-    """Tell whether two results agree to half the digits of their dtype."""
+def close(a: Any, b: Any, digits: float = 0.5) -> bool:
+    """Tell whether two results agree to this share of the digits of their dtype."""
     if np.shape(a) != np.shape(b):
         return False
-    tolerance = float(np.sqrt(np.finfo(np.asarray(a).dtype).eps))
+    tolerance = float(np.finfo(np.asarray(a).dtype).eps) ** digits
     scale = max(1.0, float(np.max(np.abs(b), initial=0, where=np.isfinite(b))))
     return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance * scale, equal_nan=True))

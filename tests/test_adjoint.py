@@ -334,3 +334,50 @@ def test_training_by_gradient_descent_recovers_a_parameter():
         solution = prs.solve(case.recurrence, case.x, case.h0, W)
         W -= 0.1 * prs.gradients(solution, solution.h - target).theta
     np.testing.assert_allclose(W, case.theta, atol=1e-3)
+
+
+def test_jvp_along_scalars_of_theta():
+    step = lambda h, x, p: np.tanh(np.stack([p["a"], p["b"]]) * h + x)  # noqa: E731
+    x = np.random.default_rng(0).standard_normal((20, 2, 2))
+    theta = {"a": np.asarray(0.5), "b": 0.25}
+    solution = prs.solve(prs.Recurrence(step, block_size=1), x, np.zeros((2, 2)), theta)
+    dh = np.random.default_rng(1).standard_normal(solution.h.shape)
+    grads = prs.gradients(solution, dh)
+    for dtheta in ({"a": 1.0, "b": None}, {"a": np.asarray(1.0), "b": 2.0}):
+        change = prs.jvp(solution, dtheta=dtheta)
+        expected = grads.theta["a"] + (dtheta["b"] or 0.0) * grads.theta["b"]
+        assert np.vdot(change, dh) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_jvp_of_single_precision_states_along_a_python_float():
+    x = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    step = lambda h, x, a: np.tanh(a * h + x)  # noqa: E731
+    solution = prs.solve(prs.Recurrence(step, block_size=1), x, np.zeros(3, np.float32), 0.5)
+    assert prs.jvp(solution, dtheta=1.0).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda h, x, a, lam: (lam, lam), "must return a tuple of three"),
+        (lambda h, x, a, lam: (lam, lam.sum(), np.zeros(3)), "dx returned by vjp"),
+        (lambda h, x, a, lam: (lam, lam, np.zeros(2)), "dtheta returned by vjp"),
+        (lambda h, x, a, lam: (lam, lam, {"a": np.zeros(3)}), "dtheta returned by vjp"),
+    ],
+)
+def test_products_of_a_wrong_shape_are_refused(returned, message):
+    step = lambda h, x, a: np.tanh(a * h + x)  # noqa: E731
+    recurrence = prs.Recurrence(step, block_size=1, vjp=returned)
+    solution = prs.solve(recurrence, np.ones((10, 3)), np.zeros(3), np.full(3, 0.5))
+    with pytest.raises(prs.InvalidInput, match=message):
+        prs.gradients(solution, np.ones((10, 3)))
+
+
+@pytest.mark.parametrize(
+    "call", [lambda s: prs.gradients(s, s.h), prs.jvp, lambda s: s.error_bound()]
+)
+def test_blocks_that_do_not_fit_are_told_before(call, monkeypatch):
+    solution = prs.solve(lambda h, x, _: np.tanh(0.5 * h + x), np.ones((10, 3)), np.zeros(3))
+    monkeypatch.setattr("pararnn_solvers.memory.available_memory", lambda: 100)
+    with pytest.raises(prs.InsufficientMemory, match="declare a block_size"):
+        call(solution)

@@ -16,9 +16,9 @@ import pararnn_solvers as prs
 ROOT = Path(prs.__file__).parent
 # A module imports from its own layer (a package) and from those before it.
 LAYERS = [
-    "typing", "errors", "tree", "linear", "bidiagonal", "functions", "autodiff", "recurrence",
-    "cells", "problems", "system", "plotting", "solvers", "validation", "progress", "adjoint",
-    "api", "cli",
+    "typing", "errors", "checks", "tree", "linear", "bidiagonal", "functions", "autodiff",
+    "recurrence", "cells", "problems", "system", "memory", "plotting", "solvers", "validation",
+    "progress", "adjoint", "api", "cli",
 ]  # fmt: skip
 HEAVY = ["numba", "matplotlib", "scipy.sparse", "cupy", "mpi4py", "tqdm"]
 NUMBA = ("numba_", "simd", "jit")  # modules of linear that exist to use it

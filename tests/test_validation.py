@@ -1,12 +1,13 @@
 """Arguments that cannot be right are refused, with what was expected, received and a remedy."""
 
+import math
 import traceback
 
 import numpy as np
 import pytest
 
 import pararnn_solvers as prs
-from pararnn_solvers.solvers import memory
+from pararnn_solvers import memory
 from tests.strategies import block_tanh, dense_tanh, solve
 
 T, B, M, D = 6, 2, 3, 4
@@ -99,8 +100,11 @@ def test_parameters_in_another_dtype_than_the_state():
 @pytest.mark.parametrize(
     ("steps", "x", "message"),
     [
-        (None, None, "x is None and steps is None; pass steps=T, the steps to take"),
+        (None, None, "x is None and steps is None; pass steps=T, a whole number of steps"),
         (-1, None, "x is None and steps is -1"),
+        (3.0, None, "x is None and steps is 3.0"),
+        ("3", None, "x is None and steps is '3'"),
+        (True, None, "x is None and steps is True"),
         (5, X, "steps is 5 and x has 6; leave steps out"),
     ],
 )
@@ -309,3 +313,52 @@ def test_probing_costs_a_few_states():
     prs.solve(counting, np.ones((10_000, B, M)), H0, method="newton", guess="zeros", max_iter=20)
     large = [n for n in calls if n > 1000]
     assert sum(calls) - sum(large) < 10_000
+
+
+DRIVES = np.random.default_rng(3).standard_normal((*X.shape[:-1], D))
+
+
+def test_a_jacobian_that_dual_arrays_could_not_give_is_accepted():
+    step = lambda h, x, a: np.vectorize(math.tanh)(a * h + x)  # noqa: E731
+    derivative = lambda h, x, a: a * (1 - np.tanh(a * h + x) ** 2)  # noqa: E731
+    recurrence = prs.Recurrence(step, block_size=1, jacobian=derivative)
+    expected = prs.rollout(lambda h, x, a: np.tanh(a * h + x), DRIVES, H0, 0.5)
+    np.testing.assert_allclose(prs.solve(recurrence, DRIVES, H0, 0.5).h, expected, atol=1e-11)
+
+
+@pytest.mark.parametrize("block_size", [1, None])
+def test_a_jacobian_that_is_not_the_derivative_is_found(block_size):
+    W = np.random.default_rng(0).standard_normal((D, D))
+    only_the_diagonal = lambda h, x, W: np.diag(W) * (1 - np.tanh(h @ W + x) ** 2)  # noqa: E731
+    recurrence = prs.Recurrence(
+        lambda h, x, W: np.tanh(h @ W + x), block_size=block_size, jacobian=only_the_diagonal
+    )
+    with pytest.raises(prs.InvalidInput, match="jacobian is not the derivative of step"):
+        prs.solve(recurrence, DRIVES, H0, W)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("jacobian", ["2-point", "3-point"])
+def test_a_curved_step_is_no_coupling(jacobian, dtype):
+    step = lambda h, x, a: np.tanh(0.5 * np.sin(50 * h) / 50 + x)  # noqa: E731
+    recurrence = prs.Recurrence(step, block_size=1, jacobian=jacobian)
+    x, h0 = DRIVES.astype(dtype), H0.astype(dtype)
+    assert prs.solve(recurrence, x, h0, max_iter=500).success
+
+
+def test_a_jacobian_of_another_dtype_is_named():
+    single = lambda h, x, a: (a * (1 - np.tanh(a * h + x) ** 2)).astype(np.float32)  # noqa: E731
+    recurrence = prs.Recurrence(lambda h, x, a: np.tanh(a * h + x), block_size=1, jacobian=single)
+    with pytest.raises(prs.InvalidInput, match="jacobian returned float32 for states in float64"):
+        prs.solve(recurrence, DRIVES, H0, 0.5)
+
+
+def test_a_step_cannot_write_into_theta():
+    def step(h, x, theta):
+        theta["a"] *= 0.9
+        return np.tanh(theta["a"] * h)
+
+    a = np.ones(D)
+    with pytest.raises(ValueError, match="read-only"):
+        prs.solve(step, DRIVES, H0, {"a": a})
+    np.testing.assert_array_equal(a, 1)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from pararnn_solvers import memory
 from pararnn_solvers.linear import Scan
-from pararnn_solvers.solvers.memory import available_memory, blocks_memory
 from pararnn_solvers.solvers.methods import newton, windowed
 from pararnn_solvers.solvers.newton import Newton
 from pararnn_solvers.solvers.sequential import Sequential, sequential
@@ -42,7 +42,8 @@ class Auto:
     5. Otherwise Newton's method.
 
     Sequences that 2 or 5 does not solve are given to a moving window, which makes progress in
-    every iteration. ``Solution.note`` says what was chosen and why.
+    every iteration. ``Solution.note`` says what was chosen and why. A callback
+    sees that second solve, of those sequences alone, from iteration 0.
     """
 
     def solve(
@@ -71,13 +72,13 @@ def choose(system: System) -> tuple[Newton | Sequential, str]:
     rate = f"perturbations change by exp({exponent:+.2g}) a step"
     if exponent * T > digits / 2:
         return sequential(), f"{rate}, exp({exponent * T:+.0f}) over all {T}"
-    memory = max(SHORTEST_CHUNK, digits / -exponent) if exponent < 0 else np.inf
-    if memory * FEWEST_CHUNKS <= T:
-        return newton(chunk=int(np.ceil(memory))), f"{rate} and are forgotten within a chunk"
+    forgotten = max(SHORTEST_CHUNK, digits / -exponent) if exponent < 0 else np.inf
+    if forgotten * FEWEST_CHUNKS <= T:
+        return newton(chunk=int(np.ceil(forgotten))), f"{rate} and are forgotten within a chunk"
     k, _ = system.recurrence.structure(system.shape[-1])
     if k > LARGEST_BLOCK:
         return sequential(), f"blocks of {k} x {k} cost more than stepping"
-    if blocks_memory(system) > available_memory() / 4:
+    if memory.blocks_memory(system) > memory.available_memory() / 4:
         return windowed(newton(), WINDOW), "the blocks of all steps would not fit in memory"
     return newton(), rate
 

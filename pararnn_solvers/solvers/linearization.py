@@ -3,17 +3,24 @@
 A linearization maps an :class:`Iterate` to blocks ``(T, batch, k, k, n)``. With full steps every
 one of them has the exact-prefix property: after i iterations the first i states are exact, because
 the first open state does not depend on A at all. Only the exact one converges quadratically.
+
+Those with parameters are made by lower-case classes, values that are equal where their parameters
+are: ``scaled(0.3) == scaled(0.3)``.
 """
+
+# ruff: noqa: N801 - called like the functions beside them
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from pararnn_solvers.bidiagonal import block_matvec
+from pararnn_solvers.checks import require_function, require_number, require_whole
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.recurrence import as_blocks
 from pararnn_solvers.solvers.iterate import Iterate
@@ -22,15 +29,21 @@ from pararnn_solvers.typing import Array
 Linearization = Callable[[Iterate], Array]
 
 
+def require_linearization(name: str, value: Any) -> None:
+    """Raise InvalidInput unless `value` can be a linearization."""
+    require_function(name, value, "a linearization such as exact, diagonal or scaled(0.3)")
+
+
 def exact(iterate: Iterate) -> Array:
     """Return the blocks ``A_t = df/dh`` at ``(h_{t-1}, x_t)``: Newton's method.
 
     Source: Danieli et al. 2025 (arXiv 2510.21450), eq. 3; Lim et al. 2023 (DEER).
     """
-    return iterate.system.linearize(iterate.h)[1]
+    return iterate.system.linearize(iterate.h)
 
 
-def block_diagonal(k: int, jacobian: Callable[..., Any] | None = None) -> Linearization:
+@dataclass(frozen=True)
+class block_diagonal:
     """Keep the k x k blocks that couple the components of each of d/k channels, drop the rest.
 
     Parameters
@@ -45,16 +58,23 @@ def block_diagonal(k: int, jacobian: Callable[..., Any] | None = None) -> Linear
     Source: Gonzalez et al. 2024 (arXiv 2407.19115), quasi-DEER.
     """
 
-    def linearization(iterate: Iterate) -> Array:
-        system, d = iterate.system, iterate.h.shape[-1]
+    k: int
+    jacobian: Callable[..., Any] | None = None
+
+    def __post_init__(self) -> None:
+        require_whole("k", self.k)
+        if self.jacobian is not None:
+            require_function("jacobian", self.jacobian, "a function jacobian(h, x, theta)")
+
+    def __call__(self, iterate: Iterate) -> Array:
+        """Return the blocks."""
+        system, d, k = iterate.system, iterate.h.shape[-1], self.k
         if d % k:
             raise InvalidInput(f"block_diagonal({k}) on states of size {d}; pass a divisor of it")
-        if jacobian is not None:
+        if self.jacobian is not None:
             previous = system.previous(iterate.h)
-            return as_blocks(system.apply(jacobian, previous, system.x), previous)
-        return system.linearize(iterate.h, reduce=lambda A: extract_blocks(A, k))[1]
-
-    return linearization
+            return as_blocks(system.apply(self.jacobian, previous, system.x), previous)
+        return system.linearize(iterate.h, reduce=lambda A: extract_blocks(A, k))
 
 
 def diagonal(iterate: Iterate) -> Array:
@@ -79,7 +99,8 @@ def extract_blocks(blocks: Array, k: int) -> Array:
     return np.where(inside, entries, entries.dtype.type(0))
 
 
-def hutchinson(probes: int = 1, seed: int = 0) -> Linearization:
+@dataclass(frozen=True)
+class hutchinson:
     """Estimate the diagonal of df/dh as the mean of ``v * (df/dh v)`` over random signs v.
 
     Unbiased, with variance the squared row sums off the diagonal over `probes`. Fresh signs are
@@ -89,51 +110,85 @@ def hutchinson(probes: int = 1, seed: int = 0) -> Linearization:
 
     Source: Bekas, Kokiopoulou & Saad 2007, "An estimator for the diagonal of a matrix".
     """
-    if probes < 1:
-        raise InvalidInput(f"hutchinson(probes={probes}); expected at least one probe")
 
-    def linearization(iterate: Iterate) -> Array:
+    probes: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_whole("probes", self.probes)
+        require_whole("seed", self.seed, least=0)
+
+    def __call__(self, iterate: Iterate) -> Array:
+        """Return the estimate as blocks of one component."""
         system, d = iterate.system, iterate.h.shape[-1]
-        rng = np.random.default_rng((seed, iterate.number))
-        signs = rng.choice(np.array([-1, 1], iterate.h.dtype), size=(probes, d))
+        rng = np.random.default_rng((self.seed, iterate.number))
+        signs = rng.choice(np.array([-1, 1], iterate.h.dtype), size=(self.probes, d))
         previous = system.previous(iterate.h)
         along = partial(system.recurrence.tangent, signs)
         products = system.apply(along, previous, system.x)[1]
-        lifted = signs.reshape(probes, *(1,) * (previous.ndim - 1), d)
+        lifted = signs.reshape(self.probes, *(1,) * (previous.ndim - 1), d)
         return as_blocks((lifted * products).mean(axis=0), previous)
 
-    return linearization
 
-
-def scaled(s: float, base: Linearization = exact) -> Linearization:
-    """Shrink the blocks to ``(1 - s) A``: between Newton (s = 0) and Jacobi (s = 1).
+@dataclass(frozen=True)
+class scaled:
+    """Shrink the blocks of `base` to ``(1 - s) A``: between Newton (s = 0) and Jacobi (s = 1).
 
     Source: Gonzalez et al. 2024 (arXiv 2407.19115), where it is the filter form of ELK.
     """
-    return lambda iterate: iterate.h.dtype.type(1 - s) * base(iterate)
+
+    s: float
+    base: Linearization = exact
+
+    def __post_init__(self) -> None:
+        require_number("s", self.s, lambda s: 0 <= s <= 1, "a number from 0 (Newton) to 1 (Jacobi)")
+        require_linearization("base", self.base)
+
+    def __call__(self, iterate: Iterate) -> Array:
+        """Return the blocks."""
+        A: Array = iterate.h.dtype.type(1 - self.s) * self.base(iterate)
+        return A
 
 
-def clipped(bound: float = 1.0, base: Linearization = exact) -> Linearization:
-    """Scale down each block whose norm (greatest absolute row sum) exceeds `bound`.
+@dataclass(frozen=True)
+class clipped:
+    """Scale down each block of `base` whose norm (greatest absolute row sum) exceeds `bound`.
 
     With ``bound <= 1`` no error grows along the linear recurrence. A diagonal is clipped to
     ``[-bound, bound]``.
     """
 
-    def linearization(iterate: Iterate) -> Array:
-        A = base(iterate)
+    bound: float = 1.0
+    base: Linearization = exact
+
+    def __post_init__(self) -> None:
+        require_number("bound", self.bound, lambda bound: bound >= 0, "a finite number >= 0")
+        require_linearization("base", self.base)
+
+    def __call__(self, iterate: Iterate) -> Array:
+        """Return the blocks."""
+        A = self.base(iterate)
+        bound = A.dtype.type(self.bound)
         norm = np.abs(A).sum(axis=-2).max(axis=-2)[..., None, None, :]
         return np.where(norm > bound, A * (bound / np.where(norm > bound, norm, 1)), A)
 
-    return linearization
+
+@dataclass(frozen=True)
+class frozen:
+    """Linearize once by `base`, at the guess, and keep it: the chord method's choice."""
+
+    base: Linearization = exact
+
+    def __post_init__(self) -> None:
+        require_linearization("base", self.base)
+
+    def __call__(self, iterate: Iterate) -> Array:
+        """Return the first blocks."""
+        return self.base(iterate) if iterate.blocks is None else iterate.blocks
 
 
-def frozen(base: Linearization = exact) -> Linearization:
-    """Linearize once, at the guess, and keep it: the chord method's choice."""
-    return lambda iterate: base(iterate) if iterate.blocks is None else iterate.blocks
-
-
-def secant(base: Linearization = exact) -> Linearization:
+@dataclass(frozen=True)
+class secant:
     """Update each block so that it maps the last change of ``h_{t-1}`` to the change of f.
 
     Broyden's rank-one update applied within each block, so that the sparsity of ``I - S A`` is
@@ -144,10 +199,16 @@ def secant(base: Linearization = exact) -> Linearization:
     Source: Broyden 1965; Schubert 1970 for systems with a known sparsity.
     """
 
-    def linearization(iterate: Iterate) -> Array:
+    base: Linearization = exact
+
+    def __post_init__(self) -> None:
+        require_linearization("base", self.base)
+
+    def __call__(self, iterate: Iterate) -> Array:
+        """Return the updated blocks."""
         A, last = iterate.blocks, iterate.previous
         if A is None or last is None:
-            return base(iterate)
+            return self.base(iterate)
         k, n = A.shape[-2:]
         change, df = iterate.h - last.h, iterate.f - last.f
         dh = np.concatenate([np.zeros_like(change[:1]), change[:-1]])
@@ -157,8 +218,6 @@ def secant(base: Linearization = exact) -> Linearization:
         direction = np.divide(dh, length, out=np.zeros_like(dh), where=length > 0)
         update: Array = miss[..., :, None, :] * direction[..., None, :, :]
         return A + update
-
-    return linearization
 
 
 def identity(iterate: Iterate) -> Array:

@@ -1,14 +1,12 @@
-"""How much memory a solve needs, told before anything of that size is allocated."""
+"""How much memory a solve needs, by the method that makes it."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pararnn_solvers.errors import InsufficientMemory
+from pararnn_solvers.memory import require_memory
 from pararnn_solvers.solvers.iterate import Iterate
 from pararnn_solvers.solvers.newton import Newton
 from pararnn_solvers.system import System
@@ -18,24 +16,12 @@ from pararnn_solvers.system import System
 TRAJECTORIES = 8
 
 
-def available_memory() -> int:
-    """Return the bytes that can be allocated without swapping; all memory where unknown."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def blocks_memory(system: System) -> int:
-    """Return the bytes of the exact blocks of all steps."""
-    k, n = system.recurrence.structure(system.shape[-1])
-    return int(np.prod(system.shape[:-1])) * k * k * n * system.h0.itemsize
-
-
 def required_memory(system: System, method: Any) -> int:
-    """Estimate the peak of a solve in bytes, from the blocks that the method uses for one step."""
+    """Estimate the peak of a solve in bytes, from the blocks that the method uses for one step.
+
+    Not counted: what Levenberg-Marquardt and Anderson mixing hold beside blocks and states (up to
+    three times the blocks in float64; 2 m trajectories), and the choice that ``auto`` will make.
+    """
     states = int(np.prod(system.shape)) * system.h0.itemsize
     if not isinstance(method, Newton) or 0 in system.shape:
         return TRAJECTORIES * states
@@ -48,10 +34,5 @@ def required_memory(system: System, method: Any) -> int:
 
 def check_memory(system: System, method: Any) -> None:
     """Raise InsufficientMemory if the solve would not fit."""
-    needed, free = required_memory(system, method), available_memory()
-    if needed > free:
-        raise InsufficientMemory(
-            f"{method} on {' × '.join(map(str, system.shape))} states needs about "
-            f"{needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free; declare a block_size, "
-            "or use windowed(newton(), length) or quasi_newton()"
-        )
+    remedy = "declare a block_size, or use windowed(newton(), length) or quasi_newton()"
+    require_memory(required_memory(system, method), str(method), system, remedy)

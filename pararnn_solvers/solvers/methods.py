@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
+from pararnn_solvers.checks import require_whole
+from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.solvers import linearization as A
+from pararnn_solvers.solvers import load
 from pararnn_solvers.solvers.newton import Newton
-from pararnn_solvers.solvers.step_length import anderson_mixing, backtracking, relaxed
-from pararnn_solvers.solvers.trust_region import trust_region
+from pararnn_solvers.solvers.step_length import (
+    Tuned,
+    anderson_mixing,
+    backtracking,
+    relaxed,
+    require_armijo,
+)
+from pararnn_solvers.solvers.trust_region import require_damping, trust_region
+
+Method = Newton | str | Callable[[], Newton]
 
 
 def newton(chunk: int = 1) -> Newton:
@@ -22,7 +33,8 @@ def newton(chunk: int = 1) -> Newton:
 
 def damped_newton(c: float = 1e-4, shrink: float = 0.5) -> Newton:
     """Newton's method with backtracking on ``|F|^2 / 2`` until the Armijo condition holds."""
-    return Newton(step_length=partial(backtracking, c=c, shrink=shrink))
+    require_armijo(c, shrink)
+    return Newton(step_length=Tuned(backtracking, (("c", c), ("shrink", shrink))))
 
 
 def levenberg_marquardt(damping: float = 1e-2) -> Newton:
@@ -30,7 +42,8 @@ def levenberg_marquardt(damping: float = 1e-2) -> Newton:
 
     Known as ELK (arXiv 2407.19115), with ``damping = 1/sigma^2``.
     """
-    return Newton(step_length=partial(trust_region, initial=damping))
+    require_damping("damping", damping)
+    return Newton(step_length=Tuned(trust_region, (("initial", damping),)))
 
 
 def relaxation(omega: float, linearization: A.Linearization = A.exact) -> Newton:
@@ -66,16 +79,28 @@ def jacobi() -> Newton:
     return Newton(linearization=A.zero)
 
 
-def anderson(m: int = 5, method: Newton | None = None) -> Newton:
+def anderson(m: int = 5, method: Method = picard) -> Newton:
     """Accelerate a method, by default Picard's, by combining its last m + 1 iterates."""
-    method = method or picard()
+    method = load_newton(method)
     return replace(method, step_length=anderson_mixing(m, method.step_length))
 
 
-def windowed(method: Newton | None = None, length: int = 128) -> Newton:
+def windowed(method: Method = newton, length: int = 128) -> Newton:
     """Iterate on a window of `length` steps that moves on past the converged prefix.
 
     The most robust choice, in bounded memory: with full steps every iteration settles at least
     one step, whatever the guess, unless the recurrence itself overflows.
     """
-    return replace(method or newton(), window=length)
+    require_whole("length", length)
+    return replace(load_newton(method), window=length)
+
+
+def load_newton(method: Method) -> Newton:
+    """Return the method that a name, a constructor or a value stands for, if it is a Newton."""
+    loaded = load(method)
+    if not isinstance(loaded, Newton):
+        raise InvalidInput(
+            f"method is {loaded}; expected a Newton-type method to modify, such as newton(), "
+            "'quasi_newton' or Newton(...)"
+        )
+    return loaded

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from numbers import Integral
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.checks import require_whole
 from pararnn_solvers.linear import Scan
-from pararnn_solvers.solvers.linearization import Linearization, exact
+from pararnn_solvers.solvers.linearization import Linearization, exact, require_linearization
 from pararnn_solvers.solvers.shooting import shoot
 from pararnn_solvers.solvers.solution import Solution
-from pararnn_solvers.solvers.step_length import StepLength, full_step
+from pararnn_solvers.solvers.step_length import (
+    StepLength,
+    Tuned,
+    full_step,
+    require_step_length,
+)
 from pararnn_solvers.solvers.stopping import Stopping
 from pararnn_solvers.solvers.unsolved import Observer, Unsolved
 from pararnn_solvers.system import System
@@ -49,13 +55,11 @@ class Newton:
 
     def __post_init__(self) -> None:
         """Refuse what would fail only in the middle of a solve."""
-        for name in ("linearization", "step_length"):
-            if not callable(getattr(self, name)):
-                raise InvalidInput(f"{name} is {getattr(self, name)!r}; expected a function")
-        for name in ("chunk", "window"):
-            steps = getattr(self, name)
-            if steps is not None and (not isinstance(steps, Integral) or steps < 1):
-                raise InvalidInput(f"{name} is {steps!r}; expected a whole number of steps >= 1")
+        require_linearization("linearization", self.linearization)
+        require_step_length("step_length", self.step_length)
+        require_whole("chunk", self.chunk)
+        if self.window is not None:
+            require_whole("window", self.window)
 
     def solve(
         self,
@@ -66,8 +70,10 @@ class Newton:
         observe: Observer | None = None,
     ) -> Solution:
         """Iterate from the guess until every sequence has converged or failed."""
-        if 1 < self.chunk < system.shape[0]:
-            return shoot(replace(self, chunk=1), self.chunk, system, guess, scan, stopping, observe)
+        if self.chunk > 1:
+            window = self.window and -(-self.window // self.chunk)  # in chunks, rounded up
+            method = replace(self, chunk=1, window=window)
+            return shoot(method, self.chunk, system, guess, scan, stopping, observe)
         unsolved = Unsolved(system, guess, stopping, self.window, observe)
         iterate = unsolved.first()  # F(h) at the guess
         while iterate is not None:
@@ -79,12 +85,33 @@ class Newton:
         return unsolved.solution(scan)
 
     def __str__(self) -> str:
-        changed = [f for f in fields(self) if getattr(self, f.name) != f.default]
-        values = ", ".join(f"{f.name}={describe(getattr(self, f.name))}" for f in changed)
-        return f"newton({values})"
+        return describe_call("newton", *parameters(self))
 
 
 def describe(value: Any) -> str:
-    """Name a function by the public one that made it; anything else by itself."""
-    value = getattr(value, "func", value)  # functools.partial
-    return value.__qualname__.split(".")[0] if callable(value) else str(value)
+    """Write a parameter as the name or the call that makes it."""
+    if isinstance(value, Tuned):
+        return describe_call(describe(value.function), (), dict(value.parameters))
+    if isinstance(value, partial):
+        return describe_call(describe(value.func), value.args, value.keywords)
+    if is_dataclass(value) and not isinstance(value, type):
+        return describe_call(type(value).__name__, *parameters(value))
+    return getattr(value, "__name__", None) or str(value)
+
+
+def describe_call(name: str, positional: Sequence[Any], named: Mapping[str, Any]) -> str:
+    """Write ``name(positional, ..., key=named, ...)``."""
+    words = [f"{key}={describe(value)}" for key, value in named.items()]
+    return f"{name}({', '.join([*map(describe, positional), *words])})"
+
+
+def parameters(value: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Return the fields of a dataclass without default, and those that differ from theirs."""
+    required = [getattr(value, f.name) for f in fields(value) if f.default is MISSING]
+    optional = {f.name: (getattr(value, f.name), f.default) for f in fields(value)}
+    changed = {
+        name: chosen
+        for name, (chosen, default) in optional.items()
+        if default is not MISSING and repr(chosen) != repr(default)  # arrays compare by repr only
+    }
+    return required, changed

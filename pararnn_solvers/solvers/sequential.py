@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Status, Stopping, max_norm
-from pararnn_solvers.solvers.unsolved import Observer, leading_true
+from pararnn_solvers.solvers.unsolved import Observer, State
 from pararnn_solvers.system import System, checked
 from pararnn_solvers.typing import Array
 
@@ -44,6 +45,9 @@ class Sequential:
         status = np.full(h.shape[1], Status.SEQUENTIAL, object)
         status[~np.isfinite(h).all(axis=(0, 2))] = Status.DIVERGED
         norms = max_norm(system.residual(h)).max(axis=0, initial=0)[None]
+        if observe is not None:
+            with suppress(StopIteration):  # there is nothing left to stop
+                observe(State(0, h, norms[0], len(h)))
         return Solution(h, status, norms, system.tally.steps, system, scan, stopping)
 
     def __str__(self) -> str:
@@ -64,7 +68,7 @@ def finish_sequentially(solution: Solution, stopping: Stopping) -> Solution:
     part = solution.system.part(h, 0, len(h), failed)
     states = h[:, failed]
     done = max_norm(part.residual(states)) <= stopping.tolerance(states)
-    start = leading_true(done.all(axis=1))
+    start = int(np.logical_and.accumulate(done.all(axis=1)).sum())
     rollout_system(part, states, start)
     h[:, failed] = states
     finite: Any = np.isfinite(states).all(axis=(0, 2))

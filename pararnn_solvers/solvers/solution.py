@@ -10,6 +10,7 @@ import numpy as np
 from pararnn_solvers import plotting
 from pararnn_solvers.bidiagonal import BlockBidiagonal
 from pararnn_solvers.linear import Scan
+from pararnn_solvers.memory import require_blocks
 from pararnn_solvers.solvers.stopping import Status, Stopping
 from pararnn_solvers.system import System
 from pararnn_solvers.typing import Array
@@ -31,7 +32,8 @@ class Solution:
     n_step_evaluations : int
         How often `step` was applied to one state of one sequence; with tangents counts once.
     system : System
-        The equations that were solved.
+        The equations that were solved. It holds the arrays that were given, not copies: what is
+        computed from it later changes if they do.
     method, backend : str
         What solved them, and their linear recurrences.
     scan : callable
@@ -84,14 +86,8 @@ class Solution:
         return f"{status.name}: {status.value}{share}{where}{remedy}{note}"
 
     def _first_bad(self) -> int:
-        bad = ~np.isfinite(self.h).reshape(len(self.h), -1).all(axis=1)
-        # The states may be finite where f of one of them is not.
-        bad = (
-            bad
-            if bad.any()
-            else ~np.isfinite(self.system.residual(self.h)).reshape(len(self.h), -1).all(axis=1)
-        )
-        return int(bad.argmax()) + 1
+        finite = np.isfinite(self.system.residual(self.h)).reshape(len(self.h), -1).all(axis=1)
+        return int(finite.argmin()) + 1
 
     def error_bound(self) -> Array:
         """Estimate the distance to the exact trajectory, to first order in the residual.
@@ -105,12 +101,12 @@ class Solution:
 
         Notes
         -----
-        Cost: one evaluation with k tangents and one linear recurrence.
+        Cost: two evaluations, one with k tangents, and one linear recurrence.
         """
-        residual, blocks = self.system.linearize(self.h)
-        matrix = BlockBidiagonal(np.abs(blocks))
+        require_blocks(self.system, "error_bound")
+        matrix = BlockBidiagonal(self.system.linearize(self.h, reduce=np.abs))
         with np.errstate(over="ignore"):  # an infinite bound is an answer
-            return matrix.solve(np.abs(residual), self.scan)
+            return matrix.solve(np.abs(self.system.residual(self.h)), self.scan)
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the residual of each sequence against the iteration; return the axes."""

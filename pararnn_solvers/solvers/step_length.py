@@ -2,20 +2,43 @@
 
 A step length maps an :class:`Iterate` with blocks to the next one. Its direction solves
 ``(I - S A) delta = -F(h)``, one linear recurrence.
+
+Those with parameters are values, as in :mod:`.linearization`.
 """
+
+# ruff: noqa: N801 - called like the functions beside them
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.checks import require_function, require_number, require_whole
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.iterate import Iterate, sequence_norm
 from pararnn_solvers.typing import Array
 
 StepLength = Callable[[Iterate, Scan], Iterate]
+
+
+def require_step_length(name: str, value: Any) -> None:
+    """Raise InvalidInput unless `value` can be a step length."""
+    require_function(name, value, "a step length such as full_step, backtracking or relaxed(0.7)")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A step length with some of its parameters chosen: a partial function that is a value."""
+
+    function: Callable[..., Iterate]
+    parameters: tuple[tuple[str, float], ...]
+
+    def __call__(self, iterate: Iterate, scan: Scan) -> Iterate:
+        """Return the next iterate."""
+        return self.function(iterate, scan, **dict(self.parameters))
 
 
 def direction(iterate: Iterate, scan: Scan) -> Array:
@@ -31,16 +54,21 @@ def full_step(iterate: Iterate, scan: Scan) -> Iterate:
     return iterate.moved(h, stalled=negligible(delta, iterate.h))
 
 
-def relaxed(omega: float) -> StepLength:
+@dataclass(frozen=True)
+class relaxed:
     """Take ``h + omega delta``, with ``0 < omega < 2``."""
-    if not 0 < omega < 2:
-        raise InvalidInput(f"omega is {omega}; expected a relaxation factor between 0 and 2")
 
-    def step_length(iterate: Iterate, scan: Scan) -> Iterate:
-        delta = iterate.h.dtype.type(omega) * direction(iterate, scan)
+    omega: float
+
+    def __post_init__(self) -> None:
+        require_number(
+            "omega", self.omega, lambda w: 0 < w < 2, "a relaxation factor between 0 and 2"
+        )
+
+    def __call__(self, iterate: Iterate, scan: Scan) -> Iterate:
+        """Return the next iterate."""
+        delta = iterate.h.dtype.type(self.omega) * direction(iterate, scan)
         return iterate.moved(iterate.h + delta, stalled=negligible(delta, iterate.h))
-
-    return step_length
 
 
 def negligible(delta: Array, h: Array) -> Array:
@@ -48,6 +76,12 @@ def negligible(delta: Array, h: Array) -> Array:
     rounding = 2 * np.finfo(h.dtype).eps * np.abs(h)
     result: Array = (np.abs(delta) <= rounding).all(axis=(0, 2))
     return result
+
+
+def require_armijo(c: float, shrink: float) -> None:
+    """Raise InvalidInput for parameters with which backtracking would never end, or never step."""
+    require_number("c", c, lambda c: 0 < c < 0.5, "a number between 0 and 1/2, such as 1e-4")
+    require_number("shrink", shrink, lambda r: 0 < r < 1, "a number between 0 and 1, such as 0.5")
 
 
 def backtracking(
@@ -61,6 +95,8 @@ def backtracking(
 
     Source: Armijo 1966; Dennis & Schnabel 1983, algorithm A6.3.1.
     """
+    require_armijo(c, shrink)
+    require_number("least", least, lambda alpha: 0 < alpha <= 1, "a step between 0 and 1")
     delta = direction(iterate, scan)
     h, f = iterate.h.copy(), iterate.f.copy()
     merit = sequence_norm(iterate.residual)
@@ -79,7 +115,8 @@ def backtracking(
     return iterate.moved(h, f, stalled=pending | negligible(h - iterate.h, iterate.h))
 
 
-def anderson_mixing(m: int, base: StepLength = full_step) -> StepLength:
+@dataclass(frozen=True)
+class anderson_mixing:
     """Combine the last m + 1 results of `base` so that their steps cancel best (least squares).
 
     With ``f_i = g(h_i) - h_i`` the step of the base method at iterate i, the next iterate is
@@ -90,20 +127,24 @@ def anderson_mixing(m: int, base: StepLength = full_step) -> StepLength:
 
     Source: Anderson 1965; Walker & Ni 2011, "Anderson acceleration for fixed-point iterations".
     """
-    if m < 1:
-        raise InvalidInput(f"anderson({m}); expected a memory of at least one iterate")
 
-    def step_length(iterate: Iterate, scan: Scan) -> Iterate:
-        reached = base(iterate, scan)
+    m: int
+    base: StepLength = full_step
+
+    def __post_init__(self) -> None:
+        require_whole("m", self.m)
+        require_step_length("base", self.base)
+
+    def __call__(self, iterate: Iterate, scan: Scan) -> Iterate:
+        """Return the next iterate."""
+        reached = self.base(iterate, scan)
         g, f = reached.h, reached.h - iterate.h
-        history = (*iterate.history, g, f)[-2 * (m + 1) :]
+        history = (*iterate.history, g, f)[-2 * (self.m + 1) :]
         gs, fs = np.stack(history[0::2]), np.stack(history[1::2])
         if len(gs) == 1:
             return iterate.moved(g, reached.f, stalled=reached.stalled, history=history)
         mixed = g - mix(np.diff(gs, axis=0), np.diff(fs, axis=0), f)
         return iterate.moved(mixed, stalled=reached.stalled, history=history)
-
-    return step_length
 
 
 def mix(dg: Array, df: Array, f: Array) -> Array:

@@ -7,17 +7,18 @@ from enum import Enum
 
 import numpy as np
 
+from pararnn_solvers.checks import require_number, require_whole
 from pararnn_solvers.typing import Array
 
 
 class Status(Enum):
-    """How the solve of one sequence ended; the value is the message."""
+    """How the solve of one sequence ended, from best to worst; the value is the message."""
 
     CONVERGED = "every residual of the returned states meets the tolerance"
     SEQUENTIAL = "computed step by step (rollout), exact to rounding"
     MAX_ITER = "the iteration limit was reached before the tolerance"
-    DIVERGED = "a state became infinite or NaN; the states before it are finite"
     STALLED = "no step reduces the residual any further"
+    DIVERGED = "a state became infinite or NaN; the states before it are finite"
     STOPPED = "stopped by the callback"
 
     @property
@@ -48,12 +49,23 @@ class Stopping:
     rtol: float | None = None
     max_iter: int = 100
 
+    def __post_init__(self) -> None:
+        """Refuse what no residual can be compared with."""
+        for name in ("atol", "rtol"):
+            value = getattr(self, name)
+            if value is not None:
+                expected = "a finite number >= 0, or None for the default"
+                require_number(name, value, lambda tolerance: tolerance >= 0, expected)
+        require_whole("max_iter", self.max_iter, least=0)
+
     def tolerance(self, h: Array) -> Array:
-        """Return the largest residual allowed at each step, shape (T, batch)."""
+        """Return the largest residual allowed at each step, shape (T, batch); -1: none is."""
         default = float(np.finfo(h.dtype).eps) ** 0.75
         atol = default if self.atol is None else self.atol
         rtol = default if self.rtol is None else self.rtol
-        return atol + rtol * max_norm(h)
+        with np.errstate(invalid="ignore"):
+            tolerance = atol + rtol * max_norm(h)
+        return np.where(np.isfinite(tolerance), tolerance, -1)  # no residual of inf is small
 
 
 def max_norm(v: Array) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pararnn_solvers.bidiagonal import BlockBidiagonal
+from pararnn_solvers.checks import require_number
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.iterate import Iterate, sequence_norm
 from pararnn_solvers.solvers.step_length import negligible
@@ -74,6 +75,11 @@ def normal_bands(A: Array, damping: float) -> Array:
     return bands.reshape(2 * k, T * k)[: T * k]
 
 
+def require_damping(name: str, value: float) -> None:
+    """Raise InvalidInput unless `value` is a damping that can be multiplied up."""
+    require_number(name, value, lambda damping: damping > 0, "a finite number > 0, such as 1e-2")
+
+
 def trust_region(
     iterate: Iterate,
     scan: Scan,
@@ -92,6 +98,9 @@ def trust_region(
     Source: Moré 1978; Madsen, Nielsen & Tingleff 2004, section 3.2. As a parallel method for
     recurrences: Gonzalez et al. 2024 (arXiv 2407.19115), ELK, with ``damping = 1/sigma^2``.
     """
+    require_damping("initial", initial)
+    require_damping("largest", largest)
+    require_number("factor", factor, lambda factor: factor > 1, "a number > 1, such as 4")
     F, damping = iterate.residual, iterate.damping
     if damping is None:
         damping = np.full(F.shape[1], float(initial))

@@ -43,7 +43,10 @@ Observer = Callable[[State], None]
 
 
 class Unsolved:
-    """The open equations of a system: steps ``start ... stop - 1`` of some sequences.
+    """The equations that are not solved yet: steps ``start ... stop - 1`` of some sequences.
+
+    A sequence is *open* until it has a status. It is *iterating* while its steps between start and
+    stop are not all converged; with a window it may be open and wait for the window to move on.
 
     Parameters
     ----------
@@ -53,7 +56,8 @@ class Unsolved:
         See :mod:`pararnn_solvers.solvers.guess`. With a window, None holds the last state of the
         window for the steps that enter it.
     window : int, optional
-        Open at most so many steps at a time and move on past those that have converged.
+        Iterate on at most so many steps at a time and move on past those that have converged in
+        every open sequence.
     """
 
     def __init__(
@@ -64,17 +68,21 @@ class Unsolved:
         window: int | None = None,
         observe: Observer | None = None,
     ) -> None:
-        self.system, self.stopping, self.observe = system, stopping, observe
+        self.system, self.stopping, self.window, self.observe = system, stopping, window, observe
         T, batch = system.shape[:2]
-        self.window, self.windowed = window or T, window is not None
-        self.hold = self.windowed and guess is None
+        self.hold = window is not None and guess is None
         self.h = guesses.resolve("repeat_h0" if self.hold else guess, system)
-        self.start, self.stop = 0, min(self.window, T)
-        self.open = np.ones(batch, bool)
+        self.start, self.stop = 0, T if window is None else min(window, T)
+        self.open, self.iterating = np.ones(batch, bool), np.ones(batch, bool)
         self.status: list[Status | None] = [None] * batch
-        self.closed_norm = np.zeros(batch, self.h.dtype)
+        self.norm_before, self.norm = np.zeros((2, batch), self.h.dtype)
         self.norms: list[Array] = []
-        self.moved_at = 0
+        self.reached, self.moved_at = np.zeros((2, batch), int)
+
+    @property
+    def n_iter(self) -> int:
+        """How many iterations were made."""
+        return len(self.norms) - 1
 
     def first(self) -> Iterate | None:
         """Return the iterate at the guess, less what is converged there already."""
@@ -82,57 +90,55 @@ class Unsolved:
         h = self.h[self.start : self.stop]
         if not h.size:
             self.status = [Status.CONVERGED] * len(self.status)
-            self.norms.append(self.closed_norm)
+            self.norms.append(self.norm)
             return None
         return self.settle(Iterate(part, h, part.evaluate(part.previous(h))))
 
-    @property
-    def n_iter(self) -> int:
-        """How many iterations were made."""
-        return len(self.norms) - 1
-
     def settle(self, iterate: Iterate) -> Iterate | None:
         """Close what has converged or failed; return the iterate of what is left, if any."""
-        if self.windowed:
+        if self.window is not None:
             iterate = repaired(iterate)
         norm = max_norm(iterate.residual)
         done = norm <= self.stopping.tolerance(iterate.h)  # False for NaN
-        self.h[self.start : self.stop, self.open] = iterate.h
-        self._record(norm)
-        if self.windowed and done[0].all():
-            self.moved_at = self.n_iter
+        converged_steps = np.logical_and.accumulate(done, axis=0).sum(axis=0)
+        self.h[self.start : self.stop, self.iterating] = iterate.h
+        self.norm[self.iterating] = norm.max(axis=0)
+        self.norms.append(np.maximum(self.norm_before, self.norm))
+        self._track(converged_steps)
 
-        left = self._close(iterate, norm, done)
-        prefix = leading_true(done[:, left].all(axis=1)) if left.any() else 0
-        frozen = np.where(left, norm[:prefix].max(axis=0, initial=0), norm.max(axis=0))
-        self.closed_norm[self.open] = np.maximum(self.closed_norm[self.open], frozen)
-        self.open[self.open] = left
+        goes_on = self._close(iterate, norm, done)
+        prefix = int(np.min(converged_steps[goes_on], initial=len(norm)))
         self._report(prefix)
-        return self._advance(iterate, prefix, left) if self.open.any() else None
+        return self._advance(iterate, norm, prefix, goes_on) if self.open.any() else None
 
-    def _record(self, norm: Array) -> None:
-        row = self.closed_norm.copy()
-        row[self.open] = np.maximum(row[self.open], norm.max(axis=0))
-        self.norms.append(row)
+    def _track(self, converged_steps: Array) -> None:
+        """Note which sequences of a window made progress; without one the count never restarts."""
+        if self.window is None:
+            return
+        reached = self.reached.copy()
+        reached[self.iterating] = self.start + converged_steps
+        self.moved_at[reached > self.reached] = self.n_iter
+        self.reached = np.maximum(self.reached, reached)
 
     def _close(self, iterate: Iterate, norm: Array, done: Array) -> Array:
-        """Give a status to each open sequence that ends here; return which go on."""
+        """Give a status to each sequence that ends here; return which go on iterating."""
         solved = done.all(axis=0)
         none = np.zeros_like(solved)
-        finite = np.isfinite(norm[0] if self.windowed else norm.max(axis=0))
-        spent = self.n_iter - self.moved_at >= self.stopping.max_iter
+        spent = self.n_iter - self.moved_at[self.iterating] >= self.stopping.max_iter
+        # Later steps of a window may overflow: they are repaired as it moves.
+        finite = np.isfinite(norm.max(axis=0) if self.window is None else norm[0])
         ends = {
             Status.CONVERGED: solved if self.stop == len(self.h) else none,
             Status.DIVERGED: ~finite,
             Status.STALLED: none if iterate.stalled is None else iterate.stalled & ~solved,
-            Status.MAX_ITER: ~none if spent else none,
+            Status.MAX_ITER: spent & ~solved,
         }
         left = ~none
         for status, sequences in ends.items():
-            for b in np.flatnonzero(self.open)[sequences & left]:
-                self.status[b] = status
+            for b in np.flatnonzero(self.iterating)[sequences & left]:
+                self.status[b], self.open[b] = status, False
             left &= ~sequences
-        return left
+        return left & ~solved
 
     def _report(self, prefix: int) -> None:
         if self.observe is None:
@@ -145,32 +151,37 @@ class Unsolved:
                 self.status[b] = Status.STOPPED
             self.open[:] = False
 
-    def _advance(self, iterate: Iterate, prefix: int, left: Array) -> Iterate:
+    def _advance(self, iterate: Iterate, norm: Array, prefix: int, goes_on: Array) -> Iterate:
         """Leave converged prefixes and closed sequences behind; let the window move."""
-        if prefix == 0 and left.all():
+        if prefix == 0 and goes_on.all():
             return iterate
+        behind = np.where(self.open, self.norm, 0) if prefix else np.zeros_like(self.norm)
+        behind[self.iterating] = norm[:prefix].max(axis=0, initial=0)
+        self.norm_before = np.maximum(self.norm_before, behind)
+        self.iterating[self.iterating] = goes_on
+
         self.start, old_stop = self.start + prefix, self.stop
-        self.stop = min(self.start + self.window, len(self.h))
-        part = self.system.part(self.h, self.start, old_stop, self.open)
-        iterate = iterate.restrict(part, slice(prefix, None), left)
+        self.stop = min(self.start + (self.window or len(self.h)), len(self.h))
+        part = self.system.part(self.h, self.start, old_stop, self.iterating)
+        iterate = iterate.restrict(part, slice(prefix, None), goes_on)
         return iterate if self.stop == old_stop else self._extend(iterate, old_stop)
 
     def _extend(self, iterate: Iterate, old_stop: int) -> Iterate:
-        """Let new steps into the window; what the method remembered of the old ones is dropped."""
+        """Let new steps into the window, for all open sequences; methods start afresh in it."""
         if self.hold:
             self.h[old_stop : self.stop, self.open] = self.h[old_stop - 1, self.open]
-        entering = self.system.part(self.h, old_stop, self.stop, self.open)
-        entered = self.h[old_stop : self.stop, self.open]
-        return replace(
-            iterate,
+        f = iterate.f if (self.iterating == self.open).all() else self._f(self.start, old_stop)
+        self.iterating = self.open.copy()
+        return Iterate(
             system=self.system.part(self.h, self.start, self.stop, self.open),
-            h=np.concatenate([iterate.h, entered]),
-            f=np.concatenate([iterate.f, entering.evaluate(entering.previous(entered))]),
-            blocks=None,
-            previous=None,
-            history=(),
-            stalled=None,
+            h=self.h[self.start : self.stop, self.open],
+            f=np.concatenate([f, self._f(old_stop, self.stop)]),
+            number=iterate.number,
         )
+
+    def _f(self, start: int, stop: int) -> Array:
+        part = self.system.part(self.h, start, stop, self.open)
+        return part.evaluate(part.previous(self.h[start:stop, self.open]))
 
     def solution(self, scan: Scan) -> Solution:
         """Return what was reached."""
@@ -187,19 +198,13 @@ class Unsolved:
         )
 
 
-def leading_true(flags: Any) -> int:
-    """Return how many of the first flags are set."""
-    return len(flags) if flags.all() else int(flags.argmin())
-
-
 def repaired(iterate: Iterate) -> Iterate:
     """Put the state before the window in the place of states that overflowed.
 
     The first state of the window depends on no guess, so that every full step makes progress
     unless the recurrence itself overflows there.
     """
-    bad = ~np.isfinite(max_norm(iterate.residual))
-    bad &= ~bad[0]
+    bad = ~np.isfinite(max_norm(iterate.residual)) & np.isfinite(iterate.f[0]).all(axis=-1)
     if not bad.any():
         return iterate
     h = np.where(bad[..., None], iterate.system.h0, iterate.h)

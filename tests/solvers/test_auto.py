@@ -91,7 +91,7 @@ def memory(monkeypatch):
     """Pretend that so much memory is free."""
 
     def pretend(free):
-        monkeypatch.setattr(auto, "available_memory", lambda: free)
+        monkeypatch.setattr(auto.memory, "available_memory", lambda: free)
 
     return pretend
 

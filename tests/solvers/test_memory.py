@@ -7,22 +7,23 @@ import numpy as np
 import pytest
 
 import pararnn_solvers as prs
+from pararnn_solvers import memory as free
 from pararnn_solvers.solvers import memory
 from pararnn_solvers.system import System
 from tests.strategies import block_tanh, dense_tanh, solve
 
 
 def test_available_memory_is_that_of_a_computer():
-    assert 2**20 < memory.available_memory() < 2**50
+    assert 2**20 < free.available_memory() < 2**50
 
 
 def test_without_meminfo_all_memory_counts(monkeypatch):
-    monkeypatch.setattr(memory, "Path", lambda name: Path("/nowhere"))
-    assert 2**20 < memory.available_memory() < 2**50
+    monkeypatch.setattr(free, "Path", lambda name: Path("/nowhere"))
+    assert 2**20 < free.available_memory() < 2**50
 
 
 def test_a_solve_that_does_not_fit_is_refused_with_a_remedy(monkeypatch):
-    monkeypatch.setattr(memory, "available_memory", lambda: 10_000)
+    monkeypatch.setattr(free, "available_memory", lambda: 10_000)
     message = (
         r"newton\(\) on 100 × 1 × 4 states needs about .* GiB, .* GiB are free; declare a "
         r"block_size, or use windowed"
@@ -82,7 +83,7 @@ def test_cheaper_choices_need_less():
     assert need["newton"] > 2 * 1000 * 16 * 16 * 8
     for name in ("shooting", "window", "quasi", "sequential"):
         assert need[name] < need["newton"] / 2
-    assert memory.blocks_memory(system) == 1000 * 16 * 16 * 8
+    assert free.blocks_memory(system) == 1000 * 16 * 16 * 8
 
 
 def test_nothing_needs_nothing():

@@ -56,3 +56,16 @@ def test_residuals_are_reported():
 
 def test_it_prints_as_it_is_written():
     assert str(prs.sequential()) == "sequential()"
+
+
+def test_a_callback_sees_the_rollout_once():
+    seen = []
+    prs.solve(
+        lambda h, x, _: 0.5 * h,
+        None,
+        np.ones(2),
+        steps=7,
+        method="sequential",
+        callback=lambda state: seen.append((state.n_iter, state.converged_steps)),
+    )
+    assert seen == [(0, 7)]

@@ -137,3 +137,11 @@ def test_chunked_and_plain_solutions_agree():
     case = dense_tanh(T=60)
     error = solve(case, method=prs.newton(chunk=6)).h - solve(case, method=prs.newton()).h
     assert np.abs(error).max() <= 2 * allowed_error(case)
+
+
+@pytest.mark.parametrize("chunk", [12, 13, 1000])
+def test_one_chunk_is_the_rollout(chunk):
+    case = dense_tanh(T=12)
+    solution = solve(case, method=prs.newton(chunk=chunk))
+    assert solution.n_iter == 0
+    assert_is_rollout(case, solution)

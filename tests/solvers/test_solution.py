@@ -1,6 +1,7 @@
 """The account that a solution gives of itself."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -183,3 +184,20 @@ def test_the_names_of_method_and_backend():
         return scan(blocks, rhs, adjoint=adjoint)
 
     assert "my_scan" in solve(dense_tanh(), backend=my_scan).backend
+
+
+def test_an_empty_batch_is_shown():
+    solution = prs.solve(lambda h, x, _: h, np.zeros((4, 0, 2)), np.zeros((0, 2)))
+    assert "svg" in solution._repr_html_()
+
+
+def curved_step(h, x, _):
+    return np.sin(3 * h + x)
+
+
+def test_an_error_with_its_solution_can_be_pickled():
+    with pytest.raises(prs.ConvergenceError) as caught:
+        prs.solve(curved_step, np.ones((20, 1)), np.zeros(1), method="newton", max_iter=1)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+    np.testing.assert_array_equal(again.solution.h, caught.value.solution.h)

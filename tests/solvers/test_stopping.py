@@ -196,3 +196,9 @@ def test_statuses_are_their_messages():
     for status in prs.Status:
         assert len(status.value) > 10
         assert status.success == (status.name in ("CONVERGED", "SEQUENTIAL"))
+
+
+def test_an_infinite_state_is_never_converged():
+    h = np.array([[[np.inf, 1.0]], [[np.nan, 0.0]], [[2.0, 3.0]]])
+    assert (prs.Stopping(rtol=0.0, atol=1.0).tolerance(h)[:2] == -1).all()
+    assert prs.Stopping(rtol=0.1, atol=1.0).tolerance(h)[2, 0] == pytest.approx(1.3)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pararnn_solvers as prs
+from pararnn_solvers.problems import van_der_pol
 from tests.strategies import (
     Case,
     allowed_error,
@@ -205,3 +206,33 @@ def test_residual_norms_are_those_of_the_states():
     solution = solve(case, method="newton", callback=watch)
     np.testing.assert_allclose(solution.residual_norms, expected, rtol=1e-12, atol=1e-15)
     assert (solution.sequence_status == CONVERGED).all()
+
+
+def test_a_sequence_that_waits_for_the_window_is_not_iterated():
+    """One sequence is linear, and done in its window at once; the other takes many iterations."""
+    step = lambda h, x, _: np.where(x > 0, 0.9 * np.sin(h) + 0.5, 0.5 * h)  # noqa: E731
+    x = np.zeros((64, 2, 1))
+    x[:, 1] = 1
+    states = []
+
+    def counted(h, x, theta):
+        if np.ndim(h) == 3:
+            states.append(h.shape[1])
+        return step(h, x, theta)
+
+    cell = prs.Recurrence(counted, block_size=1)
+    solution = prs.solve(cell, x, np.ones((2, 1)), method=prs.windowed(length=32))
+    np.testing.assert_allclose(solution.h, prs.rollout(step, x, np.ones((2, 1))), atol=1e-10)
+    assert states.count(1) > states.count(2)
+
+
+def test_a_hard_sequence_does_not_use_up_the_iterations_of_another():
+    problem = van_der_pol(T=128)
+    h0 = np.array([[1.0, 0.0], [2.0, 0.5], [0.0, 0.1]])
+    method = prs.windowed(prs.levenberg_marquardt(), length=16)
+    together = prs.solve(
+        problem.recurrence, None, h0, 1.0, steps=128, method=method, on_failure="warn"
+    )
+    for b in range(3):
+        alone = prs.solve(problem.recurrence, None, h0[b], 1.0, steps=128, method=method)
+        assert together.sequence_status[b] is alone.status

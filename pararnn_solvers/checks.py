@@ -1,0 +1,48 @@
+"""What a parameter must be, said in one way everywhere: expected, received, remedy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+from pararnn_solvers.errors import InvalidInput
+
+
+def require_whole(name: str, value: Any, least: int = 1) -> None:
+    """Raise InvalidInput unless `value` is an integer of at least `least`; True is none.
+
+    Examples
+    --------
+    >>> require_whole("chunk", 2.0)
+    Traceback (most recent call last):
+    pararnn_solvers.errors.InvalidInput: chunk is 2.0; expected a whole number >= 1, as an int
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise InvalidInput(f"{name} is {value!r}; expected a whole number >= {least}, as an int")
+
+
+def require_number(
+    name: str, value: Any, allowed: Callable[[float], bool], expected: str = "a number"
+) -> None:
+    """Raise InvalidInput unless `value` is a finite real number that is `allowed`.
+
+    Examples
+    --------
+    >>> require_number("s", 2, lambda s: 0 <= s <= 1, "a fraction between 0 and 1")
+    Traceback (most recent call last):
+    pararnn_solvers.errors.InvalidInput: s is 2; expected a fraction between 0 and 1
+    """
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not (is_number and -math.inf < value < math.inf and allowed(value)):
+        raise InvalidInput(f"{name} is {value!r}; expected {expected}")
+
+
+def require_function(name: str, value: Any, expected: str) -> None:
+    """Raise InvalidInput unless `value` can be called, and is not a class yet to be called."""
+    if isinstance(value, type):
+        made = value.__name__
+        raise InvalidInput(f"{name} is {made} itself; expected {expected}: call it, {made}(...)")
+    if not callable(value):
+        raise InvalidInput(f"{name} is {value!r}; expected {expected}")
