@@ -127,6 +127,23 @@ def test_a_backend_may_be_a_function():
     assert calls[-1] is True
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": ["numba"]}, r"backend is \['numba'\]; expected one name, such as 'numba', or"),
+        ({"backend": None}, "backend is None; expected one name"),
+        ({"callback": 3}, "callback is 3; expected a function of a State, or None"),
+        ({"callback": "print"}, "callback is 'print'; expected a function of a State"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused_before_anything_is_solved(options, message):
+    def step(h, x, theta):
+        raise AssertionError("called")
+
+    with pytest.raises(prs.InvalidInput, match=message):
+        prs.solve(step, np.zeros((2, 1)), np.zeros(1), **options)
+
+
 def test_threads_do_not_disturb_each_other():
     cases = [dense_tanh(T=50, batch=(2,), seed=seed) for seed in range(4)]
     found = {}

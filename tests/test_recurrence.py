@@ -82,9 +82,17 @@ def test_structures():
     ("arguments", "message"),
     [
         ((3,), "step is int; expected step"),
-        ((abs, 0), "block_size is 0; expected a positive integer"),
+        ((abs, 0), "block_size is 0; expected a whole number >= 1"),
         ((abs, -2), "block_size is -2"),
-        ((abs, 1, "4-point"), r"jacobian is '4-point'; expected a callable or one of .*'cs'"),
+        ((abs, 2.0), "block_size is 2.0; expected a whole number >= 1, as an int"),
+        ((abs, True), "block_size is True"),
+        ((abs, "2"), "block_size is '2'"),
+        ((abs, 1, "4-point"), r"jacobian is '4-point'; expected a function .*one of .*'cs'"),
+        ((abs, 1, 3), r"jacobian is 3; expected a function jacobian\(h, x, theta\)"),
+        ((abs, 1, ["cs"]), r"jacobian is \['cs'\]; expected a function"),
+        ((abs, 1, np.zeros(2)), r"jacobian is array.*; expected a function"),
+        ((abs, 1, None, 3), r"vjp is 3; expected a function vjp\(h, x, theta, lam\), or None"),
+        ((abs, 1, None, "cs"), "vjp is 'cs'; expected a function"),
     ],
 )
 def test_what_cannot_be_a_recurrence_is_refused(arguments, message):
@@ -95,5 +103,6 @@ def test_what_cannot_be_a_recurrence_is_refused(arguments, message):
 def test_a_recurrence_is_a_value():
     assert prs.Recurrence(abs, 1) == prs.Recurrence(abs, 1)
     assert hash(prs.Recurrence(abs, 1)) == hash(prs.Recurrence(abs, 1))
+    assert prs.Recurrence(abs, np.int64(2)).structure(6) == (2, 3)
     with pytest.raises(AttributeError):
         prs.Recurrence(abs).block_size = 2

@@ -1,7 +1,8 @@
 """Parameters in any nesting: taken apart and put together again."""
 
 import dataclasses
-from collections import OrderedDict
+import functools
+from collections import OrderedDict, defaultdict
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pararnn_solvers as prs
 from pararnn_solvers.tree import flatten, is_differentiable, paths
 
 
@@ -73,6 +75,120 @@ def test_types_of_containers_are_kept():
     leaves, rebuild = flatten(tree)
     assert leaves == [1.0, 2.0]
     assert type(rebuild(leaves)) is OrderedDict
+
+
+class Attributes(dict):
+    """A dictionary whose keys are attributes, as many packages have one."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.__dict__ = self
+
+
+class Named(dict):
+    """A dictionary with a constructor of its own."""
+
+    def __init__(self, name, **values):
+        super().__init__(values)
+        self.name = name
+
+
+def test_dictionaries_of_any_kind_are_rebuilt():
+    counts = defaultdict(list, a=1.0, b=2.0)
+    leaves, rebuild = flatten(counts)
+    rebuilt = rebuild([3.0, 4.0])
+    assert rebuilt == {"a": 3.0, "b": 4.0}
+    assert rebuilt.default_factory is list
+    assert counts == {"a": 1.0, "b": 2.0}
+
+    rebuilt = flatten(Named("gru", w=1.0))[1]([2.0])
+    assert type(rebuilt) is Named
+    assert (rebuilt, rebuilt.name) == ({"w": 2.0}, "gru")
+
+    tree = Attributes(w=1.0)
+    rebuilt = flatten(tree)[1]([2.0])
+    assert type(rebuilt) is Attributes
+    assert (rebuilt.w, rebuilt["w"], tree.w) == (2.0, 2.0, 1.0)
+
+
+def test_a_named_tuple_with_a_constructor_of_its_own():
+    class Strict(Pair):
+        def __new__(cls, a):
+            return super().__new__(cls, float(a), 2 * float(a))
+
+    rebuilt = flatten(Strict(1.0))[1]([None, "b"])
+    assert type(rebuilt) is Strict
+    assert rebuilt == (None, "b")
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("slots", [False, True])
+def test_a_dataclass_is_rebuilt_without_running_its_constructor(frozen, slots):
+    @dataclasses.dataclass(frozen=frozen, slots=slots)
+    class Strict:
+        w: float
+        scale: dataclasses.InitVar[float]
+        label: str = "gru"
+        doubled: float = dataclasses.field(init=False, default=0.0)
+
+        def __post_init__(self, scale):
+            object.__setattr__(self, "w", scale * float(self.w))
+            object.__setattr__(self, "doubled", 2 * self.w)
+
+    tree = Strict("3.0", 1.0)
+    leaves, rebuild = flatten(tree)
+    assert leaves == [3.0, "gru", 6.0]
+    assert paths(tree) == ["theta.w", "theta.label", "theta.doubled"]
+    assert rebuild(leaves) == tree
+    rebuilt = rebuild([np.ones(2), None, None])
+    assert type(rebuilt) is Strict
+    assert (rebuilt.label, rebuilt.doubled) == (None, None)
+    np.testing.assert_array_equal(rebuilt.w, [1, 1])
+    assert tree.w == 3.0
+
+
+def test_what_a_dataclass_computes_from_its_fields_is_computed_anew():
+    @dataclasses.dataclass
+    class Cached:
+        w: float
+
+        @functools.cached_property
+        def squared(self):
+            return self.w**2
+
+    tree = Cached(3.0)
+    assert tree.squared == 9.0
+    assert flatten(tree)[1]([4.0]).squared == 16.0
+
+
+def test_a_dataclass_that_converts_has_gradients():
+    @dataclasses.dataclass(frozen=True)
+    class Weights:
+        w: np.ndarray
+        bias: float
+        label: str = "tanh"
+
+        def __post_init__(self):
+            if not isinstance(self.w, np.ndarray) or self.label is None:
+                raise TypeError("w is no array")
+            object.__setattr__(self, "bias", float(self.bias))
+
+    def step(h, x, p):
+        return np.tanh(p.w * h + x) + p.bias
+
+    x, theta = np.linspace(-1, 1, 5)[:, None], Weights(np.full(1, 0.5), 0.1)
+    solution = prs.solve(prs.Recurrence(step, block_size=1), x, np.zeros(1), theta)
+    found = prs.gradients(solution, np.ones_like(solution.h)).theta
+
+    def total(w, bias):
+        return prs.rollout(step, x, np.zeros(1), Weights(w, bias)).sum()
+
+    e = 1e-5
+    by_w = (total(theta.w + e, 0.1) - total(theta.w - e, 0.1)) / (2 * e)
+    by_bias = (total(theta.w, 0.1 + e) - total(theta.w, 0.1 - e)) / (2 * e)
+    assert type(found) is Weights
+    np.testing.assert_allclose([found.w[0], found.bias], [by_w, by_bias], rtol=1e-8)
+    assert found.label is None
 
 
 def test_names_of_parameters():

@@ -79,13 +79,13 @@ def jacobi() -> Newton:
     return Newton(linearization=A.zero)
 
 
-def anderson(m: int = 5, method: Method = picard) -> Newton:
+def anderson(m: int = 5, method: Method = "picard") -> Newton:
     """Accelerate a method, by default Picard's, by combining its last m + 1 iterates."""
     method = load_newton(method)
     return replace(method, step_length=anderson_mixing(m, method.step_length))
 
 
-def windowed(method: Method = newton, length: int = 128) -> Newton:
+def windowed(method: Method = "newton", length: int = 128) -> Newton:
     """Iterate on a window of `length` steps that moves on past the converged prefix.
 
     The most robust choice, in bounded memory: with full steps every iteration settles at least

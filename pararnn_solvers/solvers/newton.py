@@ -107,11 +107,11 @@ def describe_call(name: str, positional: Sequence[Any], named: Mapping[str, Any]
 
 def parameters(value: Any) -> tuple[list[Any], dict[str, Any]]:
     """Return the fields of a dataclass without default, and those that differ from theirs."""
-    required = [getattr(value, f.name) for f in fields(value) if f.default is MISSING]
-    optional = {f.name: (getattr(value, f.name), f.default) for f in fields(value)}
-    changed = {
-        name: chosen
-        for name, (chosen, default) in optional.items()
-        if default is not MISSING and repr(chosen) != repr(default)  # arrays compare by repr only
-    }
+    required, changed = [], {}
+    for f in fields(value):
+        chosen = getattr(value, f.name)
+        if f.default is MISSING:
+            required.append(chosen)
+        elif repr(chosen) != repr(f.default):  # also of what has no truth value, an array
+            changed[f.name] = chosen
     return required, changed

@@ -1,5 +1,7 @@
 """Each linearization is what it says: a part, an estimate or a multiple of the exact Jacobian."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -190,6 +192,55 @@ def test_identity_and_zero():
     np.testing.assert_array_equal(block_matvec(prs.zero(iterate), v), 0 * v)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: prs.block_diagonal(0), "k is 0; expected a whole number >= 1"),
+        (lambda: prs.block_diagonal(2.5), "k is 2.5; expected a whole number >= 1"),
+        (lambda: prs.block_diagonal(True), "k is True; expected a whole number >= 1"),
+        (lambda: prs.block_diagonal(1, 3), r"jacobian is 3; expected a function jacobian\("),
+        (lambda: prs.hutchinson(0), "probes is 0; expected a whole number >= 1"),
+        (lambda: prs.hutchinson(1.5), "probes is 1.5; expected a whole number >= 1"),
+        (lambda: prs.hutchinson(seed=-1), "seed is -1; expected a whole number >= 0"),
+        (lambda: prs.scaled(2.0), r"s is 2.0; expected a number from 0 \(Newton\) to 1"),
+        (lambda: prs.scaled(-0.1), "s is -0.1; expected a number from 0"),
+        (lambda: prs.scaled("0.3"), "s is '0.3'; expected a number from 0"),
+        (lambda: prs.scaled(0.3, "exact"), "base is 'exact'; expected a linearization such as"),
+        (lambda: prs.clipped(-1), "bound is -1; expected a finite number >= 0"),
+        (lambda: prs.clipped(np.ones(3)), "bound is .*; expected a finite number >= 0"),
+        (lambda: prs.clipped(1, 2), "base is 2; expected a linearization such as"),
+        (lambda: prs.frozen(0.5), "base is 0.5; expected a linearization such as"),
+        (lambda: prs.secant(prs.frozen), r"base is frozen itself; .*call it, frozen\("),
+    ],
+)
+def test_parameters_out_of_range_are_refused(wrong, message):
+    with pytest.raises(prs.InvalidInput, match=message):
+        wrong()
+
+
+MADE = [
+    lambda: prs.block_diagonal(2),
+    lambda: prs.block_diagonal(2, abs),
+    lambda: prs.hutchinson(2),
+    lambda: prs.hutchinson(2, seed=1),
+    lambda: prs.scaled(0.3),
+    lambda: prs.scaled(0.3, prs.diagonal),
+    lambda: prs.clipped(),
+    lambda: prs.clipped(0.5),
+    lambda: prs.frozen(),
+    lambda: prs.secant(prs.frozen(prs.clipped())),
+]
+
+
+def test_linearizations_are_values():
+    for i, make in enumerate(MADE):
+        assert [other() == make() for other in MADE] == [j == i for j in range(len(MADE))]
+        assert hash(make()) == hash(make())
+        assert pickle.loads(pickle.dumps(make())) == make()
+    with pytest.raises(AttributeError):
+        prs.scaled(0.3).s = 0.4
+
+
 def test_linearizations_keep_float32():
     case = dense_tanh(d=6, T=3, batch=(1,), dtype=np.float32)
     system = System(prs.Recurrence(case.recurrence), case.x, case.h0, case.theta, 3)
@@ -200,7 +251,11 @@ def test_linearizations_keep_float32():
         prs.diagonal,
         prs.hutchinson(2),
         prs.scaled(0.3),
+        prs.scaled(np.float64(0.3)),
         prs.clipped(0.1),
+        prs.clipped(np.float64(0.5)),
+        prs.frozen(prs.clipped(np.float64(0.5))),
+        prs.secant(),
         prs.identity,
         prs.zero,
     ):

@@ -1,5 +1,7 @@
 """Every method, whatever its choices, ends at the sequential trajectory or says that it did not."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -200,6 +202,69 @@ def test_names_are_aliases_of_configured_values():
     assert prs.windowed(prs.jacobi(), 9) == prs.Newton(linearization=A.zero, window=9)
 
 
+def test_a_method_to_modify_is_a_name_a_constructor_or_a_value():
+    expected = prs.Newton(window=9)
+    for method in ("newton", prs.newton, prs.Newton, prs.newton()):
+        assert prs.windowed(method, 9) == expected
+    assert prs.anderson(3, "jacobi") == prs.anderson(3, prs.jacobi) == prs.anderson(3, prs.jacobi())
+    assert prs.anderson(3) == prs.anderson(3, "picard")
+    case = block_tanh()
+    assert_is_rollout(case, solve(case, method=prs.windowed("newton", 10)))
+
+
+@pytest.mark.parametrize("modify", [prs.windowed, lambda method: prs.anderson(2, method)])
+@pytest.mark.parametrize("method", ["auto", prs.auto(), prs.auto, "sequential", prs.sequential()])
+def test_only_newton_type_methods_can_be_modified(modify, method):
+    with pytest.raises(prs.InvalidInput, match=r"expected a Newton-type method .*newton\(\)"):
+        modify(method)
+
+
+@pytest.mark.parametrize("method", ["newtons", None, 3, prs.exact])
+def test_what_is_no_method_cannot_be_modified(method):
+    with pytest.raises(prs.InvalidInput, match="method"):
+        prs.windowed(method)
+
+
+VALUES = {
+    "newton(chunk=3)": lambda: prs.newton(3),
+    "newton(linearization=diagonal)": lambda: prs.quasi_newton(),
+    "newton(linearization=scaled(0.3))": lambda: prs.quasi_newton(prs.scaled(np.float64(0.3))),
+    "newton(linearization=scaled(0.3, base=clipped(bound=0.5)))": lambda: prs.quasi_newton(
+        prs.scaled(0.3, prs.clipped(0.5))
+    ),
+    "newton(linearization=block_diagonal(2))": lambda: prs.quasi_newton(prs.block_diagonal(2)),
+    "newton(linearization=hutchinson(probes=3, seed=1))": lambda: prs.quasi_newton(
+        prs.hutchinson(3, 1)
+    ),
+    "newton(linearization=frozen())": lambda: prs.chord(),
+    "newton(linearization=secant(base=diagonal))": lambda: prs.broyden(prs.diagonal),
+    "newton(step_length=relaxed(0.7))": lambda: prs.relaxation(0.7),
+    "newton(step_length=backtracking)": lambda: prs.Newton(step_length=prs.backtracking),
+    "newton(step_length=backtracking(c=0.001, shrink=0.5))": lambda: prs.damped_newton(1e-3),
+    "newton(step_length=trust_region(initial=0.01))": lambda: prs.levenberg_marquardt(),
+    "newton(linearization=identity, step_length=anderson_mixing(5))": lambda: prs.anderson(),
+    "newton(step_length=anderson_mixing(2, base=relaxed(0.5)), window=8)": lambda: prs.windowed(
+        prs.anderson(2, prs.relaxation(0.5)), 8
+    ),
+}
+
+
+@pytest.mark.parametrize("text", VALUES)
+def test_methods_are_values_that_show_their_parameters(text):
+    method, again = VALUES[text](), VALUES[text]()
+    assert str(method) == text
+    assert method == again
+    assert hash(method) == hash(again)
+    assert pickle.loads(pickle.dumps(method)) == method
+    assert [other for other in VALUES if VALUES[other]() == method] == [text]
+
+
+def test_a_solution_names_the_parameters_of_its_method():
+    case = block_tanh()
+    solution = solve(case, method=prs.quasi_newton(prs.scaled(0.3)))
+    assert solution.method == "newton(linearization=scaled(0.3))"
+
+
 @pytest.mark.parametrize("name", solvers.METHODS)
 def test_every_name_loads_or_says_what_it_needs(name):
     if name == "relaxation":
@@ -213,11 +278,28 @@ def test_every_name_loads_or_says_what_it_needs(name):
     ("wrong", "message"),
     [
         (lambda: prs.newton(chunk=0), "chunk is 0; expected a whole number"),
-        (lambda: prs.windowed(length=0), "window is 0; expected a whole number"),
-        (lambda: prs.anderson(0), "expected a memory of at least one iterate"),
+        (lambda: prs.newton(chunk=None), "chunk is None; expected a whole number"),
+        (lambda: prs.Newton(window=True), "window is True; expected a whole number"),
+        (lambda: prs.windowed(length=0), "length is 0; expected a whole number"),
+        (lambda: prs.windowed(length=None), "length is None; expected a whole number"),
+        (lambda: prs.anderson(0), "m is 0; expected a whole number >= 1"),
+        (lambda: prs.anderson(2.5), "m is 2.5; expected a whole number >= 1"),
+        (lambda: prs.relaxation("a"), "omega is 'a'; expected a relaxation factor between 0 and 2"),
+        (lambda: prs.relaxation(np.nan), "omega is nan; expected a relaxation factor"),
+        (lambda: prs.damped_newton(c=0.0), "c is 0.0; expected a number between 0 and 1/2"),
+        (lambda: prs.damped_newton(c=0.5), "c is 0.5; expected a number between 0 and 1/2"),
+        (lambda: prs.damped_newton(c="a"), "c is 'a'; expected a number between 0 and 1/2"),
+        (lambda: prs.damped_newton(shrink=1), "shrink is 1; expected a number between 0 and 1"),
+        (lambda: prs.damped_newton(shrink=0), "shrink is 0; expected a number between 0 and 1"),
+        (lambda: prs.levenberg_marquardt(-1), "damping is -1; expected a finite number > 0"),
+        (lambda: prs.levenberg_marquardt(0), "damping is 0; expected a finite number > 0"),
+        (lambda: prs.quasi_newton("diagonal"), "linearization is 'diagonal'; .*exact, diagonal or"),
+        (lambda: prs.quasi_newton(prs.scaled), r"linearization is scaled itself; .*scaled\("),
+        (lambda: prs.chord("exact"), "base is 'exact'; expected a linearization such as"),
+        (lambda: prs.broyden(3), "base is 3; expected a linearization such as"),
+        (lambda: prs.Newton(step_length="full_step"), "step_length is 'full_step'; .*backtracking"),
         (lambda: prs.relaxation(2.0), "omega is 2.0; expected a relaxation factor between 0 and 2"),
         (lambda: prs.relaxed(0), "omega is 0; expected a relaxation factor between 0 and 2"),
-        (lambda: prs.hutchinson(0), "expected at least one probe"),
     ],
 )
 def test_parameters_out_of_range_are_refused(wrong, message):

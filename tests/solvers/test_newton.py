@@ -1,5 +1,8 @@
 """What is proved of Newton's method on trajectories: exact prefixes, one step for linear, rates."""
 
+import dataclasses
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -125,8 +128,32 @@ def test_a_method_prints_what_it_changes():
     assert str(prs.newton()) == "newton()"
     assert str(prs.newton(chunk=3)) == "newton(chunk=3)"
     assert str(prs.windowed(prs.quasi_newton(), 8)) == "newton(linearization=diagonal, window=8)"
-    assert "step_length=backtracking" in str(prs.damped_newton())
-    assert "step_length=trust_region" in str(prs.levenberg_marquardt())
+    assert str(prs.Newton(prs.scaled(0.3))) == "newton(linearization=scaled(0.3))"
+
+
+def test_functions_and_objects_of_ones_own_are_printed():
+    def own(iterate):
+        return prs.exact(iterate)
+
+    class Own:
+        __call__ = staticmethod(own)
+
+        def __str__(self):
+            return "my own"
+
+    @dataclasses.dataclass
+    class Weighted:
+        weights: object = None
+
+        def __call__(self, iterate):
+            return prs.exact(iterate)
+
+    assert str(prs.Newton(own)) == "newton(linearization=own)"
+    assert str(prs.Newton(Own())) == "newton(linearization=my own)"
+    text = str(prs.Newton(Weighted(np.zeros(2))))  # an array that cannot be compared
+    assert text == "newton(linearization=Weighted(weights=[0. 0.]))"
+    tuned = functools.partial(prs.backtracking, c=1e-3)
+    assert str(prs.Newton(step_length=tuned)) == "newton(step_length=backtracking(c=0.001))"
 
 
 def test_methods_are_values():

@@ -1,12 +1,14 @@
 """Step lengths: what they accept, how fast they go, what they minimize."""
 
+import pickle
+
 import numpy as np
 import pytest
 
 import pararnn_solvers as prs
 from pararnn_solvers.linear import load
 from pararnn_solvers.solvers.iterate import Iterate, sequence_norm
-from pararnn_solvers.solvers.step_length import direction, mix, negligible
+from pararnn_solvers.solvers.step_length import Tuned, direction, mix, negligible
 from pararnn_solvers.system import System
 from tests.strategies import attempt, dense_tanh, rollout, solve
 
@@ -67,6 +69,56 @@ def test_backtracking_meets_the_armijo_condition():
     np.testing.assert_allclose(np.log2(alphas), np.round(np.log2(alphas)), atol=1e-6)
     before, after = sequence_norm(iterate.residual), sequence_norm(moved.residual)
     assert (after**2 <= (1 - 2e-4 * np.array(alphas)) * before**2 * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"c": 0.6}, "c is 0.6; expected a number between 0 and 1/2"),
+        ({"c": np.nan}, "c is nan; expected a number between 0 and 1/2"),
+        ({"shrink": 1.0}, "shrink is 1.0; expected a number between 0 and 1"),
+        ({"shrink": -0.5}, "shrink is -0.5; expected a number between 0 and 1"),
+        ({"least": 0}, "least is 0; expected a step between 0 and 1"),
+    ],
+)
+def test_backtracking_that_would_never_end_is_refused(parameters, message):
+    iterate = iterate_of(dense_tanh(T=3, batch=(1,)), np.ones((3, 1, 4)))
+    with pytest.raises(prs.InvalidInput, match=message):
+        prs.backtracking(iterate, SCAN, **parameters)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: prs.relaxed("a"), "omega is 'a'; expected a relaxation factor"),
+        (lambda: prs.relaxed(2), "omega is 2; expected a relaxation factor"),
+        (lambda: prs.anderson_mixing(2.5), "m is 2.5; expected a whole number >= 1"),
+        (lambda: prs.anderson_mixing(2, 0.5), "base is 0.5; expected a step length such as"),
+        (lambda: prs.anderson_mixing(2, prs.relaxed), "base is relaxed itself; .*call it"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(wrong, message):
+    with pytest.raises(prs.InvalidInput, match=message):
+        wrong()
+
+
+def test_step_lengths_are_values():
+    def made():
+        chosen = Tuned(prs.backtracking, (("c", 1e-3),))
+        return [prs.relaxed(0.5), prs.anderson_mixing(2), prs.anderson_mixing(2, chosen), chosen]
+
+    assert made() == made()
+    assert len(set(made() + made())) == 4
+    assert pickle.loads(pickle.dumps(made())) == made()
+
+
+def test_a_tuned_step_length_is_the_function_with_those_parameters():
+    case = dense_tanh(d=6, T=30, lipschitz=3.0, batch=(2,))
+    iterate = iterate_of(case, np.ones((30, 2, 6)))
+    tuned = Tuned(prs.backtracking, (("c", 0.4), ("shrink", 0.1)))(iterate, SCAN)
+    expected = prs.backtracking(iterate, SCAN, c=0.4, shrink=0.1)
+    np.testing.assert_array_equal(tuned.h, expected.h)
+    assert (tuned.h != prs.backtracking(iterate, SCAN).h).any()
 
 
 def test_backtracking_never_increases_the_merit():

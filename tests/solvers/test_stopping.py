@@ -190,6 +190,30 @@ def test_the_default_tolerance_is_three_quarters_of_the_digits():
     np.testing.assert_allclose(prs.Stopping(0.1, 0.5).tolerance(h), [[1.6]])
 
 
+@pytest.mark.parametrize("name", ["atol", "rtol"])
+@pytest.mark.parametrize("value", [-1e-9, np.nan, np.inf, np.ones(3), "1e-8", True, 1j, [1e-8]])
+def test_tolerances_that_no_residual_can_be_compared_with(name, value):
+    with pytest.raises(prs.InvalidInput, match=f"{name} is .*; expected a finite number >= 0, or"):
+        prs.Stopping(**{name: value})
+    with pytest.raises(prs.InvalidInput, match=f"{name} is "):
+        solve(dense_tanh(), **{name: value})
+
+
+@pytest.mark.parametrize("value", [-1, 2.5, 5.0, None, "10", np.nan, True, np.ones(1, int)])
+def test_iteration_limits_that_are_no_whole_number(value):
+    message = "max_iter is .*; expected a whole number >= 0, as an int"
+    with pytest.raises(prs.InvalidInput, match=message):
+        prs.Stopping(max_iter=value)
+    with pytest.raises(prs.InvalidInput, match=message):
+        solve(dense_tanh(), max_iter=value)
+
+
+def test_numbers_of_any_kind_are_tolerances():
+    stopping = prs.Stopping(np.float32(0.5), 0, np.int16(3))
+    assert stopping == prs.Stopping(0.5, 0.0, 3)
+    np.testing.assert_array_equal(stopping.tolerance(np.ones((1, 1, 2))), [[0.5]])
+
+
 def test_statuses_are_their_messages():
     assert prs.Status.CONVERGED.success
     assert prs.Status.SEQUENTIAL.success

@@ -100,6 +100,21 @@ def test_a_damping_beyond_its_limit_stalls():
     assert moved.stalled[1]
 
 
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"initial": -1}, "initial is -1; expected a finite number > 0"),
+        ({"initial": 0.0}, "initial is 0.0; expected a finite number > 0"),
+        ({"factor": 1}, "factor is 1; expected a number > 1"),
+        ({"largest": np.inf}, "largest is inf; expected a finite number > 0"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(parameters, message):
+    iterate, _ = first_step(np.zeros((30, 2, 6)), np.ones(2))
+    with pytest.raises(prs.InvalidInput, match=message):
+        trust_region(iterate, load("sequential"), **parameters)
+
+
 @pytest.mark.parametrize("damping", [1e-6, 1e-2, 1.0])
 def test_it_converges_whatever_the_first_damping(damping):
     case = dense_tanh(T=30, batch=(2,))
