@@ -13,7 +13,8 @@ import numpy as np
 def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     """List the leaves of `tree`, and the function that rebuilds it from as many leaves.
 
-    ``None`` holds no leaves. Anything that is not a container is a leaf.
+    ``None`` holds no leaves. Anything that is not a container is a leaf. Every field of a dataclass
+    counts, one with ``init=False`` too.
 
     Parameters
     ----------

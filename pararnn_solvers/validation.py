@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from pararnn_solvers import tree
 from pararnn_solvers.bidiagonal import block_matvec
+from pararnn_solvers.checks import require_whole
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.system import System, read_only
@@ -41,10 +41,9 @@ def make_system(
         raise InvalidInput(f"h0 has shape {h0.shape}; expected (*batch, d) with d >= 1")
     recurrence.structure(h0.shape[-1])
     if x is None:
-        if not isinstance(steps, Integral) or isinstance(steps, bool) or steps < 0:
-            raise InvalidInput(
-                f"x is None and steps is {steps!r}; pass steps=T, a whole number of steps"
-            )
+        if steps is None:
+            raise InvalidInput("x is None and steps is None; pass steps=T, the steps to take")
+        require_whole("steps", steps, least=0)
         steps = int(steps)
     else:
         x = real_array("x", x)

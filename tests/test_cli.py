@@ -428,7 +428,7 @@ WRONG = {
     "method cannot be read": (own("--method", "newton("), ["newton(chunk=64)"]),
     "method is no call": (own("--method", "3 + 4"), ["3 + 4"]),
     "method with a wrong argument": (
-        own("--method", "newton(chunks=3)"), ["chunks", "newton(chunk=1)"]
+        own("--method", "newton(chunks=3)"), ["chunks", "newton(chunk=1, window=None, "]
     ),
     "method without its argument": (own("--method", "relaxation"), ["relaxation", "omega"]),
     "method with code": (own("--method", "newton(chunk=open('x'))"), ["'open'"]),

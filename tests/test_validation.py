@@ -100,11 +100,11 @@ def test_parameters_in_another_dtype_than_the_state():
 @pytest.mark.parametrize(
     ("steps", "x", "message"),
     [
-        (None, None, "x is None and steps is None; pass steps=T, a whole number of steps"),
-        (-1, None, "x is None and steps is -1"),
-        (3.0, None, "x is None and steps is 3.0"),
-        ("3", None, "x is None and steps is '3'"),
-        (True, None, "x is None and steps is True"),
+        (None, None, "x is None and steps is None; pass steps=T, the steps to take"),
+        (-1, None, "steps is -1; expected a whole number >= 0"),
+        (3.0, None, "steps is 3.0; expected a whole number"),
+        ("3", None, "steps is '3'; expected a whole number"),
+        (True, None, "steps is True; expected a whole number"),
         (5, X, "steps is 5 and x has 6; leave steps out"),
     ],
 )

@@ -9,6 +9,7 @@ import inspect
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -140,21 +141,29 @@ def evaluate(node: ast.expr, text: str) -> Any:
     try:
         return function(*arguments, **keywords)
     except TypeError as error:
-        parameters = inspect.signature(function).parameters.values()
-        bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
-        signature = inspect.Signature(bare)
-        raise bad_method(text, f"{error}; it is {node.func.id}{signature}") from None
+        raise bad_method(text, f"{error}; it is {node.func.id}({usage(function)})") from None
+
+
+def usage(function: Callable[..., Any]) -> str:
+    """Return the parameters of a function with their defaults, as a user would write them."""
+    from pararnn_solvers.solvers.description import describe
+
+    parameters = inspect.signature(function).parameters.values()
+    return ", ".join(
+        p.name if p.default is p.empty else f"{p.name}={describe(p.default)}" for p in parameters
+    )
 
 
 def named(name: str, text: str) -> Any:
-    """Return the constructor of a method or a linearization by its public name."""
+    """Return a method, a linearization or a step length by its public name."""
     if name in solvers.METHODS:
-        module, _, attribute = solvers.METHODS[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
-    from pararnn_solvers.solvers import linearization
+        place, _, attribute = solvers.METHODS[name].partition(":")
+        return getattr(importlib.import_module(place), attribute)
+    from pararnn_solvers.solvers import linearization, step_length, trust_region
 
-    if name in pararnn_solvers.__all__ and hasattr(linearization, name):
-        return getattr(linearization, name)
+    for module in (linearization, step_length, trust_region):
+        if name in pararnn_solvers.__all__ and hasattr(module, name):
+            return getattr(module, name)
     raise bad_method(text, f"nothing is called {name!r}")
 
 

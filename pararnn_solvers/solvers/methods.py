@@ -11,9 +11,11 @@ from pararnn_solvers.solvers import linearization as A
 from pararnn_solvers.solvers import load
 from pararnn_solvers.solvers.newton import Newton
 from pararnn_solvers.solvers.step_length import (
+    StepLength,
     Tuned,
     anderson_mixing,
     backtracking,
+    full_step,
     relaxed,
     require_armijo,
 )
@@ -22,13 +24,20 @@ from pararnn_solvers.solvers.trust_region import require_damping, trust_region
 Method = Newton | str | Callable[[], Newton]
 
 
-def newton(chunk: int = 1) -> Newton:
+def newton(
+    chunk: int = 1,
+    *,
+    window: int | None = None,
+    linearization: A.Linearization = A.exact,
+    step_length: StepLength = full_step,
+) -> Newton:
     """Newton's method; with ``chunk > 1`` multiple shooting on chunks of so many steps.
 
     Converges quadratically near the solution, in at most T iterations from anywhere if no iterate
-    overflows. Known as DEER (arXiv 2309.12252) and ParaRNN (arXiv 2510.21450).
+    overflows. Known as DEER (arXiv 2309.12252) and ParaRNN (arXiv 2510.21450). The other arguments
+    are the choices of :class:`Newton` that the constructors below have names for.
     """
-    return Newton(chunk=chunk)
+    return Newton(linearization, step_length, chunk, window)
 
 
 def damped_newton(c: float = 1e-4, shrink: float = 0.5) -> Newton:

@@ -327,3 +327,17 @@ def test_relaxation_beyond_its_iterations_is_not_called_converged():
     assert solution.status is prs.Status.MAX_ITER
     assert solution.n_iter == 10
     assert np.abs(solution.h - rollout(case)).max() > allowed_error(case)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        prs.newton(chunk=4),
+        prs.windowed(prs.newton(), 64),
+        prs.quasi_newton(prs.scaled(0.3, prs.clipped(0.5))),
+        prs.anderson(3, prs.relaxation(0.5)),
+    ],
+    ids=str,
+)
+def test_a_method_prints_as_the_call_that_makes_it(method):
+    assert eval(str(method), {name: getattr(prs, name) for name in prs.__all__}) == method
