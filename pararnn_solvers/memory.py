@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,18 @@ from pararnn_solvers.system import System
 
 
 def available_memory() -> int:
-    """Return the bytes that can be allocated without swapping; all memory where unknown."""
+    """Return the bytes that can be allocated without swapping.
+
+    Where the system does not say, all of its memory; where it does not say that either, no limit.
+    """
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         for line in meminfo.read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return sys.maxsize
 
 
 def require_memory(needed: int, task: str, system: System, remedy: str) -> None:

@@ -89,3 +89,9 @@ def test_cheaper_choices_need_less():
 def test_nothing_needs_nothing():
     system = System(prs.Recurrence(lambda h, x, _: h), np.zeros((0, 1, 2)), np.zeros((1, 2)))
     assert memory.required_memory(system, prs.newton()) == 0
+
+
+def test_a_system_that_does_not_tell_its_memory_sets_no_limit(monkeypatch):
+    monkeypatch.setattr(free, "Path", lambda name: Path("/nowhere"))
+    monkeypatch.setattr(free.os, "sysconf_names", {})
+    assert free.available_memory() > 2**62
