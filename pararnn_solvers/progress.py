@@ -26,7 +26,8 @@ def observer(
             if state.h.shape[0] != bar.total:  # the condensed system of multiple shooting
                 bar.reset(total=state.h.shape[0])
             bar.update(state.converged_steps - bar.n)
-            bar.set_postfix(iteration=state.n_iter, residual=f"{state.residual_norm.max():.1e}")
+            residual = state.residual_norm.max(initial=0)
+            bar.set_postfix(iteration=state.n_iter, residual=f"{residual:.1e}", refresh=False)
             if callback is not None:
                 callback(state)
 

@@ -21,12 +21,12 @@ def test_there_are_examples():
 
 
 @pytest.mark.parametrize(("page", "i"), EXAMPLES, ids=lambda v: getattr(v, "name", v))
-def test_example_runs(page, i, capsys):
+def test_example_runs(page, i):
     names = {}
     exec(compile(python_blocks(page)[i], f"{page.name}[{i}]", "exec"), names)
     if page.name == "README.md":
         assert names["sol"].success
-        assert "CONVERGED" in capsys.readouterr().out
+        assert names["grads"].x.shape == names["x"].shape
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
