@@ -23,6 +23,7 @@ _HOME = {
         "InsufficientMemory",
         "InvalidInput",
         "NotDifferentiable",
+        "NotTraceable",
         "PararnnError",
     ],
     "functions": ["gelu", "sigmoid", "silu", "softplus"],

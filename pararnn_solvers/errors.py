@@ -20,6 +20,10 @@ class NotDifferentiable(PararnnError, TypeError):
     """``step`` calls a function for which the package has no derivative; pass ``jacobian=``."""
 
 
+class NotTraceable(PararnnError, TypeError):
+    """``step`` does what a trace cannot follow, so it is not compiled; the message says what."""
+
+
 class BackendUnavailable(PararnnError, RuntimeError):
     """A backend named explicitly cannot run here; the message says why and what to install."""
 

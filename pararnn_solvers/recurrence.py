@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers.autodiff import DERIVATIVES
+from pararnn_solvers.autodiff.explanation import Explanation, explain
 from pararnn_solvers.bidiagonal import block_matvec
 from pararnn_solvers.checks import require_whole
 from pararnn_solvers.errors import InvalidInput
@@ -127,6 +128,34 @@ class Recurrence:
             along = [block_matvec(blocks, np.broadcast_to(v, h.shape)) for v in directions]
             return self.step(h, x, theta), np.stack(along)
         return self.derivative(lambda state: self.step(state, x, theta), h, directions)
+
+    def explain(self, h0: Any, x: Any = None, theta: Any = None) -> Explanation:
+        """Tell whether `step` can be traced, and so be compiled, and what it compiles to.
+
+        Parameters
+        ----------
+        h0 : array_like, shape (..., d)
+            float32 or float64; only the shape and the dtype matter.
+        x : array_like, shape (..., m), or None
+        theta : nested containers
+            Only shapes matter, except of leaves that are not floats.
+
+        Returns
+        -------
+        Explanation
+            Prints as: traced or not, the reason, the operations, the source.
+
+        Examples
+        --------
+        >>> print(Recurrence(lambda h, x, a: np.sort(h)).explain(np.zeros(2)))
+        not traced: step calls numpy.sort, which has no rule for traced arrays
+        """
+        h0, x = np.asarray(h0), None if x is None else np.asarray(x)
+        if h0.ndim == 0 or h0.dtype.kind != "f":
+            raise InvalidInput(
+                f"h0 is {h0.dtype} of shape {h0.shape}; expected float32 or float64, shape (..., d)"
+            )
+        return explain(self.step, h0, x, theta, self.structure(h0.shape[-1])[0])
 
 
 def as_blocks(jacobian: Array, h: Array) -> Array:
