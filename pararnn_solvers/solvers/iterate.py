@@ -21,8 +21,10 @@ class Iterate:
     ----------
     system : System
         The open equations: some sequences, from the first step that is not yet converged.
-    h, f : array, shape (T, batch, d)
-        The states, and ``f(h_{t-1}, x_t)`` of the states before them.
+    h : array, shape (T, batch, d)
+        The states.
+    known_f : array, shape (T, batch, d), optional
+        ``f(h_{t-1}, x_t)`` of the states before them, where it is known already.
     number : int
         How many iterations led here.
     blocks : array, shape (T, batch, k, k, n), optional
@@ -39,7 +41,7 @@ class Iterate:
 
     system: System
     h: Array
-    f: Array
+    known_f: Array | None = None
     number: int = 0
     blocks: Array | None = None
     previous: Iterate | None = None
@@ -54,19 +56,29 @@ class Iterate:
         return BlockBidiagonal(self.blocks)
 
     @cached_property
+    def f(self) -> Array:
+        """``f(h_{t-1}, x_t)``, evaluated when it is first asked for."""
+        known = self.known_f
+        return self.system.evaluate(self.system.previous(self.h)) if known is None else known
+
+    @cached_property
     def residual(self) -> Array:
         """``F(h) = h - f``."""
         with np.errstate(over="ignore", invalid="ignore"):  # inf - inf
             return self.h - self.f
 
+    def linearized(self, blocks: Array) -> Iterate:
+        """Return this iterate with the blocks by which it will be left."""
+        return replace(self, known_f=self.f, blocks=blocks)
+
     def moved(self, h: Array, f: Array | None = None, **changes: Any) -> Iterate:
-        """Return the next iterate, at states h; f is evaluated there unless given."""
+        """Return the next iterate, at states h, with f there if it is known."""
         return replace(
             self,
             h=h,
-            f=self.system.evaluate(self.system.previous(h)) if f is None else f,
+            known_f=f,
             number=self.number + 1,
-            previous=replace(self, blocks=None, previous=None, history=()),
+            previous=replace(self, known_f=self.f, blocks=None, previous=None, history=()),
             **changes,
         )
 
@@ -83,7 +95,7 @@ class Iterate:
             self,
             system=system,
             h=time_first(self.h),
-            f=time_first(self.f),
+            known_f=time_first(self.f),
             blocks=None if self.blocks is None else time_first(self.blocks),
             previous=self.previous and self.previous.restrict(system, steps, sequences),
             history=tuple(time_first(array) for array in self.history),

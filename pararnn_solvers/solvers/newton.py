@@ -74,7 +74,7 @@ class Newton:
             with np.errstate(all="ignore"):  # an overflow ends in a status, not in a warning
                 A = self.linearization(iterate)  # A_t = df/dh at the current states
                 # (I - S A) delta = -F(h); h + delta
-                iterate = self.step_length(replace(iterate, blocks=A), scan)
+                iterate = self.step_length(iterate.linearized(A), scan)
             iterate = unsolved.settle(iterate)  # stop where |F| is small, go on with the rest
         return unsolved.solution(scan)
 

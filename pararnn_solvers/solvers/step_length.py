@@ -142,7 +142,7 @@ class anderson_mixing:
         history = (*iterate.history, g, f)[-2 * (self.m + 1) :]
         gs, fs = np.stack(history[0::2]), np.stack(history[1::2])
         if len(gs) == 1:
-            return iterate.moved(g, reached.f, stalled=reached.stalled, history=history)
+            return iterate.moved(g, reached.known_f, stalled=reached.stalled, history=history)
         mixed = g - mix(np.diff(gs, axis=0), np.diff(fs, axis=0), f)
         return iterate.moved(mixed, stalled=reached.stalled, history=history)
 

@@ -92,7 +92,7 @@ class Unsolved:
             self.status = [Status.CONVERGED] * len(self.status)
             self.norms.append(self.norm)
             return None
-        return self.settle(Iterate(part, h, part.evaluate(part.previous(h))))
+        return self.settle(Iterate(part, h))
 
     def settle(self, iterate: Iterate) -> Iterate | None:
         """Close what has converged or failed; return the iterate of what is left, if any."""
@@ -175,7 +175,7 @@ class Unsolved:
         return Iterate(
             system=self.system.part(self.h, self.start, self.stop, self.open),
             h=self.h[self.start : self.stop, self.open],
-            f=np.concatenate([f, self._f(old_stop, self.stop)]),
+            known_f=np.concatenate([f, self._f(old_stop, self.stop)]),
             number=iterate.number,
         )
 
@@ -208,4 +208,4 @@ def repaired(iterate: Iterate) -> Iterate:
     if not bad.any():
         return iterate
     h = np.where(bad[..., None], iterate.system.h0, iterate.h)
-    return replace(iterate, h=h, f=iterate.system.evaluate(iterate.system.previous(h)))
+    return replace(iterate, h=h, known_f=None)
