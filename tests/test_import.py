@@ -17,17 +17,16 @@ ROOT = Path(prs.__file__).parent
 # A module imports from its own layer (a package) and from those before it.
 LAYERS = [
     "typing", "errors", "checks", "tree", "linear", "bidiagonal", "functions", "autodiff",
-    "recurrence", "cells", "problems", "system", "memory", "plotting", "solvers", "validation",
-    "progress", "adjoint", "api", "cli",
+    "compiled", "recurrence", "cells", "problems", "system", "memory", "plotting", "solvers",
+    "validation", "progress", "adjoint", "api", "cli",
 ]  # fmt: skip
 HEAVY = ["numba", "matplotlib", "scipy.sparse", "cupy", "mpi4py", "tqdm"]
-NUMBA = ("numba_", "simd", "jit")  # modules of linear that exist to use it
+NUMBA = tuple(  # modules that exist to use it
+    f"pararnn_solvers.{part}"
+    for part in ("linear.numba_", "linear.simd", "linear.jit", "compiled.")
+)
 MODULES = [module.name for module in pkgutil.walk_packages([str(ROOT)], "pararnn_solvers.")]
-LIGHT = [
-    name
-    for name in MODULES
-    if not name.startswith(tuple(f"pararnn_solvers.linear.{part}" for part in NUMBA))
-]
+LIGHT = [name for name in MODULES if not name.startswith(NUMBA)]
 
 
 def layer(module):
