@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers.autodiff import DERIVATIVES
-from pararnn_solvers.autodiff.explanation import Explanation, explain
+from pararnn_solvers.autodiff.trace.explanation import Explanation, explain
 from pararnn_solvers.bidiagonal import block_matvec
 from pararnn_solvers.checks import require_whole
 from pararnn_solvers.errors import InvalidInput

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pararnn_solvers.autodiff.graph import Node
-from pararnn_solvers.autodiff.source import Source, source
-from pararnn_solvers.autodiff.trace import Trace, trace
+from pararnn_solvers.autodiff.trace.graph import Node
+from pararnn_solvers.autodiff.trace.source import Source, source
+from pararnn_solvers.autodiff.trace.tracing import Trace, trace
 from pararnn_solvers.errors import NotTraceable
 
 __all__ = ["Explanation", "explain", "jacobian_outputs", "step_outputs"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pararnn_solvers.autodiff.graph import Node, reachable
+from pararnn_solvers.autodiff.trace.graph import Node, reachable
 
 __all__ = ["lower"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from pararnn_solvers.autodiff.channels import as_cells
-from pararnn_solvers.autodiff.traced import ARRAY_FUNCTIONS, UFUNCS, Traced
-from pararnn_solvers.autodiff.traced_functions import by_cells, context_of, implements
+from pararnn_solvers.autodiff.trace.arrays import ARRAY_FUNCTIONS, UFUNCS, Traced
+from pararnn_solvers.autodiff.trace.channels import as_cells
+from pararnn_solvers.autodiff.trace.functions import by_cells, context_of, implements
 from pararnn_solvers.errors import NotTraceable
 
 __all__: list[str] = []

@@ -8,11 +8,11 @@ from scipy import special
 
 from pararnn_solvers import functions
 from pararnn_solvers.autodiff import RULES, Dual, tangent_of, value_of
-from pararnn_solvers.autodiff.derivative import forward, reverse
-from pararnn_solvers.autodiff.graph import Graph, Node, reachable
-from pararnn_solvers.autodiff.inputs import Input
-from pararnn_solvers.autodiff.source import source
-from pararnn_solvers.autodiff.trace import evaluate, trace
+from pararnn_solvers.autodiff.trace.derivative import forward, reverse
+from pararnn_solvers.autodiff.trace.graph import Graph, Node, reachable
+from pararnn_solvers.autodiff.trace.inputs import Input
+from pararnn_solvers.autodiff.trace.source import source
+from pararnn_solvers.autodiff.trace.tracing import evaluate, trace
 
 POSITIVE, UNIT, ABOVE_ONE, PROBABILITY, ANY = (
     *((0.2, 4.0), (-0.9, 0.9), (1.2, 4.0), (0.3, 0.7), (-3.0, 3.0)),

@@ -1,7 +1,7 @@
 """A graph of scalar operations in which equal expressions are one node.
 
 Nodes are made by :meth:`Graph.apply` only, which simplifies (see
-:mod:`pararnn_solvers.autodiff.simplify`), orders the operands of commutative operations, and then
+:mod:`.simplify`), orders the operands of commutative operations, and then
 looks the operation up: common subexpressions never exist twice. A node answers to Python's
 operators, to NumPy's ufuncs and to :mod:`pararnn_solvers.functions`, so that the derivative rules
 in ``RULES`` apply to nodes as they stand.
@@ -24,7 +24,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from pararnn_solvers import functions
 from pararnn_solvers.autodiff.rules import RULES
-from pararnn_solvers.autodiff.simplify import COMMUTATIVE, CONNECTIVES, PREDICATES, SIMPLIFY
+from pararnn_solvers.autodiff.trace.simplify import COMMUTATIVE, CONNECTIVES, PREDICATES, SIMPLIFY
 from pararnn_solvers.errors import NotTraceable
 
 __all__ = ["TRUTH", "Graph", "Node", "function_named", "reachable"]

@@ -10,8 +10,8 @@ import pytest
 
 import pararnn_solvers as prs
 from pararnn_solvers import problems
-from pararnn_solvers.autodiff.source import source
-from pararnn_solvers.autodiff.trace import evaluate, trace
+from pararnn_solvers.autodiff.trace.source import source
+from pararnn_solvers.autodiff.trace.tracing import evaluate, trace
 from pararnn_solvers.cells import diagonal_gru, diagonal_lstm
 from pararnn_solvers.functions import gelu, sigmoid, silu, softplus
 from tests.strategies import block_tanh

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pararnn_solvers.autodiff.graph import Node, reachable
-from pararnn_solvers.autodiff.lowering import lower
+from pararnn_solvers.autodiff.trace.graph import Node, reachable
+from pararnn_solvers.autodiff.trace.lowering import lower
 
 __all__ = ["PYTHON", "Dialect", "Source", "function_calls", "operation_count", "source"]
 
@@ -128,7 +128,7 @@ def source(outputs: Mapping[str, Node], dtype: Any, dialect: Dialect = PYTHON) -
 
     Examples
     --------
-    >>> from pararnn_solvers.autodiff.graph import Graph
+    >>> from pararnn_solvers.autodiff.trace.graph import Graph
     >>> h = Graph().input("h")
     >>> print(*source({"f": np.where(h > 0, h, np.exp(h) - 1)}, np.float64).lines)
     f = h if 0.0 < h else exp(h) - 1.0

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import pararnn_solvers as prs
-from pararnn_solvers.autodiff.derivative import reverse
-from pararnn_solvers.autodiff.graph import Graph, reachable
-from pararnn_solvers.autodiff.lowering import lower
-from pararnn_solvers.autodiff.source import Dialect, source
-from pararnn_solvers.autodiff.trace import evaluate, trace
+from pararnn_solvers.autodiff.trace.derivative import reverse
+from pararnn_solvers.autodiff.trace.graph import Graph, reachable
+from pararnn_solvers.autodiff.trace.lowering import lower
+from pararnn_solvers.autodiff.trace.source import Dialect, source
+from pararnn_solvers.autodiff.trace.tracing import evaluate, trace
 from pararnn_solvers.cells import diagonal_gru
 from pararnn_solvers.functions import gelu, sigmoid, silu
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pararnn_solvers.autodiff.graph import Graph, Node, reachable
 from pararnn_solvers.autodiff.rules import RULES
+from pararnn_solvers.autodiff.trace.graph import Graph, Node, reachable
 
 __all__ = ["forward", "reverse"]
 

@@ -10,8 +10,8 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from pararnn_solvers.autodiff import array_functions, joining  # noqa: F401  (they register)
 from pararnn_solvers.autodiff.registry import ARRAY_FUNCTIONS as DUAL_FUNCTIONS
-from pararnn_solvers.autodiff.traced import ARRAY_FUNCTIONS, Traced, elementwise
-from pararnn_solvers.autodiff.traced_functions import context_of, implements
+from pararnn_solvers.autodiff.trace.arrays import ARRAY_FUNCTIONS, Traced, elementwise
+from pararnn_solvers.autodiff.trace.functions import context_of, implements
 from pararnn_solvers.errors import NotTraceable
 
 __all__: list[str] = []

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pararnn_solvers import tree
-from pararnn_solvers.autodiff.channels import refuse_large
-from pararnn_solvers.autodiff.traced import Context, Traced
+from pararnn_solvers.autodiff.trace.arrays import Context, Traced
+from pararnn_solvers.autodiff.trace.channels import refuse_large
 
 __all__ = ["Input", "argument", "parameters"]
 

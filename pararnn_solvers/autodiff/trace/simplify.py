@@ -1,6 +1,6 @@
 """Simplifications of scalar operations which do not change their value.
 
-Each entry of ``SIMPLIFY`` takes the operands, nodes of :mod:`pararnn_solvers.autodiff.graph`, and
+Each entry of ``SIMPLIFY`` takes the operands, nodes of :mod:`.graph`, and
 returns what equals the operation, or None. Exact in floating point but for the sign of zero, and
 for integer powers, which become products (NumPy's ``power`` may differ in the last bit). Nothing
 is dropped which might be NaN: ``0 * x`` and ``x - x`` stay.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from pararnn_solvers.autodiff.graph import Node
+    from pararnn_solvers.autodiff.trace.graph import Node
 
 __all__ = ["COMMUTATIVE", "CONNECTIVES", "PREDICATES", "SIMPLIFY"]
 

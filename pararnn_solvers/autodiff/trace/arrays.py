@@ -17,14 +17,14 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from pararnn_solvers.autodiff.array_methods import ArrayMethods
-from pararnn_solvers.autodiff.channels import (
+from pararnn_solvers.autodiff.rules import RULES
+from pararnn_solvers.autodiff.trace.channels import (
     as_cells,
     cell_index,
     common_channel,
     refuse_large,
 )
-from pararnn_solvers.autodiff.graph import TRUTH, Graph, Node
-from pararnn_solvers.autodiff.rules import RULES
+from pararnn_solvers.autodiff.trace.graph import TRUTH, Graph, Node
 from pararnn_solvers.errors import NotTraceable
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
     "refuse_large",
 ]
 
-ARRAY_FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {}  # filled by traced_functions
+ARRAY_FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {}  # filled on import
 UFUNCS: dict[tuple[str, str], Callable[..., Any]] = {}  # (name, method), beyond RULES
 _BITWISE = {"bitwise_and", "bitwise_or", "bitwise_xor", "invert"}
 _NUMBER = (

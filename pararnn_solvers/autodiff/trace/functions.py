@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from pararnn_solvers.autodiff.channels import as_cells, refuse_large
-from pararnn_solvers.autodiff.traced import (
+from pararnn_solvers.autodiff.trace.arrays import (
     ARRAY_FUNCTIONS,
     Context,
     Traced,
 )
+from pararnn_solvers.autodiff.trace.channels import as_cells, refuse_large
 from pararnn_solvers.errors import NotTraceable
 
 __all__ = ["by_cells", "context_of", "implements"]

@@ -21,15 +21,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pararnn_solvers import tree
-from pararnn_solvers.autodiff import (  # noqa: F401  (they register functions)
+from pararnn_solvers.autodiff.trace import (  # noqa: F401  (they register functions)
     derivative,
-    traced_functions,
-    traced_joining,
-    traced_products,
+    functions,
+    joining,
+    products,
 )
-from pararnn_solvers.autodiff.graph import Graph, Node, function_named, reachable
-from pararnn_solvers.autodiff.inputs import Input, argument, parameters
-from pararnn_solvers.autodiff.traced import Context
+from pararnn_solvers.autodiff.trace.arrays import Context
+from pararnn_solvers.autodiff.trace.graph import Graph, Node, function_named, reachable
+from pararnn_solvers.autodiff.trace.inputs import Input, argument, parameters
 from pararnn_solvers.errors import NotTraceable
 
 __all__ = ["Input", "Trace", "Vjp", "evaluate", "trace"]
