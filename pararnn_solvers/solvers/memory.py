@@ -9,6 +9,8 @@ import numpy as np
 from pararnn_solvers.memory import require_memory
 from pararnn_solvers.solvers.iterate import Iterate
 from pararnn_solvers.solvers.newton import Newton
+from pararnn_solvers.solvers.step_length import anderson_mixing
+from pararnn_solvers.solvers.trust_region import trust_region
 from pararnn_solvers.system import System
 
 # Trajectories alive at once in an iteration: states, residual, those of the iterate before,
@@ -19,17 +21,22 @@ TRAJECTORIES = 8
 def required_memory(system: System, method: Any) -> int:
     """Estimate the peak of a solve in bytes, from the blocks that the method uses for one step.
 
-    Not counted: what Levenberg-Marquardt and Anderson mixing hold beside blocks and states (up to
-    three times the blocks in float64; 2 m trajectories), and the choice that ``auto`` will make.
+    What ``auto`` will choose is not known yet: only its trajectories are counted.
     """
     states = int(np.prod(system.shape)) * system.h0.itemsize
     if not isinstance(method, Newton) or 0 in system.shape:
         return TRAJECTORIES * states
     first = system.part(system.h0[None], 0, 1, np.ones(system.shape[1], bool))
-    iterate = Iterate(first, first.h0[None], first.h0[None])
-    open_steps = min(method.window or system.shape[0], system.shape[0]) // method.chunk
+    blocks = method.linearization(Iterate(first, first.h0[None]))
+    open_steps = -(-min(method.window or system.shape[0], system.shape[0]) // method.chunk)
     # Two sets of blocks: the new ones are computed while the last ones are remembered.
-    return TRAJECTORIES * states + 2 * open_steps * method.linearization(iterate).nbytes
+    needed = TRAJECTORIES * states + 2 * open_steps * blocks.nbytes
+    step_length = getattr(method.step_length, "function", method.step_length)
+    if step_length is trust_region:  # the bands, their factors and copies in float64
+        needed += 5 * open_steps * blocks.size * 8
+    if isinstance(step_length, anderson_mixing):  # the history, and its differences
+        needed += 4 * (step_length.m + 1) * states * open_steps // system.shape[0]
+    return needed
 
 
 def check_memory(system: System, method: Any) -> None:

@@ -95,3 +95,20 @@ def test_a_system_that_does_not_tell_its_memory_sets_no_limit(monkeypatch):
     monkeypatch.setattr(free, "Path", lambda name: Path("/nowhere"))
     monkeypatch.setattr(free.os, "sysconf_names", {})
     assert free.available_memory() > 2**62
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "method", [prs.levenberg_marquardt(), prs.anderson(8, prs.jacobi())], ids=str
+)
+def test_the_estimate_counts_what_a_step_length_holds(method, dtype):
+    case = dense_tanh(d=32, T=2000, dtype=dtype)
+    recurrence = prs.Recurrence(case.recurrence)
+    x, h0 = case.x.reshape(2000, 1, 32), case.h0.reshape(1, 32)
+    needed = memory.required_memory(System(recurrence, x, h0, case.theta), method)
+    solve(case, method=method)
+    tracemalloc.start()
+    solve(case, method=method)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert needed / 4 < peak < 1.5 * needed
