@@ -23,6 +23,7 @@ WINDOW = 256
 FEWEST_CHUNKS = 16
 SHORTEST_CHUNK = 16
 LARGEST_BLOCK = 16
+BUSY_SHOOTING, BUSY_NEWTON = 2048, 256  # numbers in a step from which stepping is faster
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,12 @@ class Auto:
 
     1. If a perturbation would grow along the whole trajectory by more than ``1 / sqrt(eps)``,
        Newton's method has no basin to speak of: ``sequential``, exact and faster.
-    2. If a perturbation falls below ``eps`` within 1/16 of the trajectory, multiple shooting with
-       chunks of that many steps, but at least 16: the chunks forget where they began.
-    3. If the blocks are larger than 16 x 16, ``sequential``: forming and applying them costs more
-       than calling `step` once for each step of time.
+    2. If a perturbation falls below ``eps`` within 1/16 of the trajectory and one step computes
+       fewer than 2048 numbers (batch x d), multiple shooting with chunks of as many steps as that
+       takes, but at least 16: the chunks forget where they began.
+    3. If one step computes at least 256 numbers, or the blocks are larger than 16 x 16,
+       ``sequential``: a call of `step` for each step of time costs less than blocks at all steps
+       (``tests/benchmarks/auto.py``).
     4. If the blocks of all steps would fill more than a quarter of the memory that is free, a
        moving window of 256 steps.
     5. Otherwise Newton's method.
@@ -73,9 +76,12 @@ def choose(system: System) -> tuple[Newton | Sequential, str]:
     if exponent * T > digits / 2:
         return sequential(), f"{rate}, exp({exponent * T:+.0f}) over all {T}"
     forgotten = max(SHORTEST_CHUNK, digits / -exponent) if exponent < 0 else np.inf
-    if forgotten * FEWEST_CHUNKS <= T:
+    numbers = int(np.prod(system.shape[1:]))
+    if forgotten * FEWEST_CHUNKS <= T and numbers < BUSY_SHOOTING:
         return newton(chunk=int(np.ceil(forgotten))), f"{rate} and are forgotten within a chunk"
     k, _ = system.recurrence.structure(system.shape[-1])
+    if numbers >= BUSY_NEWTON:
+        return sequential(), f"{numbers} numbers in each step keep the processor busy"
     if k > LARGEST_BLOCK:
         return sequential(), f"blocks of {k} x {k} cost more than stepping"
     if memory.blocks_memory(system) > memory.available_memory() / 4:

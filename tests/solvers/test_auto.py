@@ -158,3 +158,19 @@ def test_a_recurrence_that_overflows_is_told():
     solution = attempt(case)
     assert solution.status is prs.Status.DIVERGED
     np.testing.assert_allclose(solution.h[:7, 0], 20.0 ** (2.0 ** np.arange(1, 8)), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("batch", "steps", "method"),
+    [
+        (255, 2000, "newton(chunk=52)"),
+        (2047, 2000, "newton(chunk=52)"),
+        (2048, 2000, "sequential()"),
+        (255, 100, "newton()"),
+        (256, 100, "sequential()"),
+    ],
+)
+def test_steps_that_compute_many_numbers_are_taken_one_by_one(batch, steps, method):
+    step = prs.Recurrence(lambda h, x, _: 0.5 * h, block_size=1)
+    solution = prs.solve(step, None, np.ones((batch, 1)), steps=steps)
+    assert solution.method == method
