@@ -155,7 +155,7 @@ class System:
 
         Source: Bock & Plitt (1984); Gander & Vandewalle (2007).
         """
-        whole = (self.shape[0] - 1) // chunk
+        whole = max(0, self.shape[0] - 1) // chunk
         x = None
         if self.x is not None:
             chunks = self.x[: whole * chunk].reshape(whole, chunk, *self.x.shape[1:])

@@ -33,7 +33,7 @@ class Auto:
     The largest Lyapunov exponent is estimated on the first 100 steps.
 
     1. If a perturbation would grow along the whole trajectory by more than ``1 / sqrt(eps)``,
-       Newton's method has no basin to speak of: ``sequential``, exact and faster.
+       Newton's method has hardly a basin: ``sequential``, exact to rounding.
     2. If a perturbation falls below ``eps`` within 1/16 of the trajectory and one step computes
        fewer than 2048 numbers (batch x d), multiple shooting with chunks of as many steps as that
        takes, but at least 16: the chunks forget where they began.
@@ -45,8 +45,8 @@ class Auto:
     5. Otherwise Newton's method.
 
     Sequences that 2 or 5 does not solve are given to a moving window, which makes progress in
-    every iteration. ``Solution.note`` says what was chosen and why. A callback
-    sees that second solve, of those sequences alone, from iteration 0.
+    every iteration. ``Solution.note`` says what was chosen and why. A callback sees that second
+    solve, of those sequences alone, from iteration 0.
     """
 
     def solve(
@@ -116,8 +116,9 @@ def largest_exponent(system: System) -> float:
     """Estimate the largest Lyapunov exponent per step on the first 100 steps.
 
     One random perturbation of each sequence is carried along the rollout and renormalized; the
-    estimate is the mean logarithm of its growth, of the sequence where that is greatest. Expect
-    it to be too high by the transient growth over the steps probed, not too low for long ones.
+    estimate is the mean logarithm of its growth, of the sequence where that is greatest. It can err
+    either way: too high by a transient, too low where growth begins after the steps probed (the
+    Sprott B flow is taken for contracting).
 
     Source: Benettin et al. 1980; for parallel evaluation Gonzalez et al. 2025 (arXiv 2508.16817).
     """

@@ -36,10 +36,11 @@ def shoot(
 
     Source: Bock & Plitt 1984; Gander & Vandewalle 2007, section 3.
     """
+    condensed = system.condense(chunk)
     if guess is not None and not callable(guess) and not isinstance(guess, str):
         ends = np.asarray(guess)[chunk - 1 :: chunk]
-        guess = ends[: (system.shape[0] - 1) // chunk]
-    coarse = method.solve(system.condense(chunk), guess, scan, stopping, observe)
+        guess = ends[: condensed.shape[0]]
+    coarse = method.solve(condensed, guess, scan, stopping, observe)
     h = rollout_chunks(system, coarse.h, chunk)
     norm = max_norm(system.residual(h))  # of the states that are returned, within chunks too
     met = (norm <= stopping.tolerance(h)).all(axis=0)
@@ -48,7 +49,7 @@ def shoot(
     status[solved & ~met] = Status.STALLED
     status[solved & ~np.isfinite(norm).all(axis=0)] = Status.DIVERGED
     norms = coarse.residual_norms.copy()
-    norms[-1] = norm.max(axis=0)
+    norms[-1] = norm.max(axis=0, initial=0)
     return replace(
         coarse,
         h=h,

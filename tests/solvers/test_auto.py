@@ -174,3 +174,10 @@ def test_steps_that_compute_many_numbers_are_taken_one_by_one(batch, steps, meth
     step = prs.Recurrence(lambda h, x, _: 0.5 * h, block_size=1)
     solution = prs.solve(step, None, np.ones((batch, 1)), steps=steps)
     assert solution.method == method
+
+
+def test_the_probe_can_be_misled_as_its_docstring_says():
+    """Sprott B's exponent is +0.2 a unit of time; its first unit contracts."""
+    problem = problems.flow("sprott_b", T=100)
+    system = System(problem.recurrence, None, problem.h0[None], problem.theta, 100)
+    assert auto.largest_exponent(system) < 0

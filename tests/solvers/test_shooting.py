@@ -145,3 +145,13 @@ def test_one_chunk_is_the_rollout(chunk):
     solution = solve(case, method=prs.newton(chunk=chunk))
     assert solution.n_iter == 0
     assert_is_rollout(case, solution)
+
+
+@pytest.mark.parametrize("method", [prs.newton(chunk=4), prs.windowed(prs.newton(chunk=4), 8)])
+@pytest.mark.parametrize(("steps", "batch"), [(0, ()), (0, (3,)), (1, ()), (5, (0,))])
+def test_no_steps_and_no_sequences_are_solved_too(method, steps, batch):
+    step = lambda h, x, _: np.tanh(0.5 * h)  # noqa: E731
+    solution = prs.solve(step, None, np.zeros((*batch, 2)), steps=steps, method=method)
+    assert solution.success
+    assert solution.h.shape == (steps, *batch, 2)
+    assert solution.residual_norms.shape == (1, *batch)
