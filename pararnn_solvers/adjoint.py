@@ -7,6 +7,7 @@ The blocks A are the exact ones at the returned states, whatever method found th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from pararnn_solvers.bidiagonal import BlockBidiagonal, block_matvec
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.memory import require_blocks
 from pararnn_solvers.solvers.solution import Solution
-from pararnn_solvers.system import System
+from pararnn_solvers.system import System, numba_kernels
 from pararnn_solvers.typing import Array
 
 MOST_DIRECTIONS = 256
@@ -53,7 +54,8 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
 
     Notes
     -----
-    Cost: one evaluation with k tangents and one linear recurrence. Then, with ``vjp=``, one call
+    Cost: one pass of kernels over the trajectory if it was `compiled`. Otherwise one evaluation
+    with k tangents and one linear recurrence; then, with ``vjp=``, one call
     of it; without, one evaluation with m tangents for x (shape (..., m)) and one with as many as
     theta has real entries, carried 16 at a time.
 
@@ -61,6 +63,8 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
     """
     system, h = solution.system, solution.h
     dh = like("dh", dh, h)
+    if system.program is not None:
+        return compiled_gradients(solution, np.ascontiguousarray(dh))
     require_blocks(system, "gradients")
     blocks = system.linearize(h)
     lam = BlockBidiagonal(blocks).solve_adjoint(dh, solution.scan)
@@ -72,6 +76,32 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
         dtheta, dx = local_products(system, previous, lam)
         return Gradients(dtheta, dx, dh0)
     return Gradients(theta_gradient(system, previous, lam), x_gradient(system, previous, lam), dh0)
+
+
+def compiled_gradients(solution: Solution, dh: Array) -> Gradients:
+    """Return the gradients by kernels: of wide rows, all in one reversed pass."""
+    system, program = solution.system, solution.system.program
+    T, d = len(solution.h), solution.h.shape[-1]
+    h, h0 = solution.h.reshape(T, -1, d), system.h0.reshape(-1, d)
+    x = None if system.x is None else system.x.reshape(T, len(h0), system.x.shape[-1])
+
+    def solve_adjoint(g: Array) -> tuple[Array, Array]:
+        require_blocks(system, "gradients")
+        flat = replace(system, x=x, h0=h0)
+        blocks = flat.linearize(h)
+        lam = BlockBidiagonal(blocks).solve_adjoint(g, solution.scan)
+        first = block_matvec(blocks[0], lam[0], adjoint=True) if T else np.zeros_like(h0)
+        return lam, first
+
+    dx, dh0, products = numba_kernels().pull_back(
+        program, x, h0, h, dh.reshape(h.shape), solve_adjoint
+    )
+    leaves, rebuild = tree.flatten(system.theta)
+    found = [np.zeros_like(leaf) if tree.is_differentiable(leaf) else None for leaf in leaves]
+    for parameter, product in zip(program.parameters, products, strict=True):
+        parameter.add(found[parameter.leaf], product)
+    dx = None if system.x is None else dx.reshape(system.x.shape)
+    return Gradients(rebuild(found), dx, dh0.reshape(system.h0.shape))
 
 
 def local_products(system: System, previous: Array, lam: Array) -> tuple[Any, Array | None]:

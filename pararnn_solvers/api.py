@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers import linear, solvers
+from pararnn_solvers.compilation import with_program
 from pararnn_solvers.errors import ConvergenceError, ConvergenceWarning, InvalidInput
+from pararnn_solvers.linear import alignment
 from pararnn_solvers.progress import observer
 from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.solvers.memory import check_memory
@@ -40,6 +42,7 @@ def solve(
     on_failure: str = "raise",
     callback: Callable[..., Any] | None = None,
     progress: bool = False,
+    compiled: bool | None = None,
 ) -> Solution:
     """Return the trajectory of ``h_t = step(h_{t-1}, x_t, theta)``, solved for all t at once.
 
@@ -76,6 +79,9 @@ def solve(
         Called with a :class:`State` after each iteration; may raise StopIteration to stop.
     progress : bool
         Show a progress bar on stderr.
+    compiled : bool, optional
+        Whether to run kernels made from `step` in its place (``Recurrence.explain`` tells what
+        they compute). None: for trajectories of 2**17 numbers and more, if `step` can be traced.
 
     Returns
     -------
@@ -85,6 +91,8 @@ def solve(
     ------
     InvalidInput, InsufficientMemory, BackendUnavailable, NotDifferentiable
         Before the first iteration.
+    NotTraceable
+        With ``compiled=True``: what in `step` cannot be compiled.
     ConvergenceError
         With ``on_failure="raise"``.
 
@@ -105,17 +113,23 @@ def solve(
     stopping = Stopping(atol, rtol, max_iter)
     system = make_system(recurrence, x, h0, theta, steps)
     chosen, (backend_name, scan) = solvers.load(method), load_backend(backend)
-    flat = with_one_batch_axis(system)
-    probe(flat)
+    flat = with_program(with_one_batch_axis(system), backend, compiled)
+    if flat.program is None:  # a trace shows what the probe looks for
+        probe(flat)
     check_memory(flat, chosen)
     flat = replace(flat, tally=Tally())  # what was only tried does not count
     with observer(flat, callback, progress) as observe:
         solution = chosen.solve(flat, flatten_guess(guess, system), scan, stopping, observe)
     if on_failure == "sequential":
         solution = finish_sequentially(solution, stopping)
-    solution = with_batch_axes(solution, system)
+    solution = with_batch_axes(solution, replace(system, program=flat.program))
     label = f"{method}()" if isinstance(method, str) else str(chosen)
-    solution = replace(solution, method=solution.method or label, backend=backend_name)
+    solution = replace(
+        solution,
+        method=solution.method or label,
+        backend=backend_name,
+        compiled=flat.program is not None,
+    )
     if not solution.success and solution.status is not Status.STOPPED:
         if on_failure == "raise":
             raise ConvergenceError(solution.message, solution)
@@ -130,6 +144,7 @@ def rollout(
     theta: Any = None,
     *,
     steps: int | None = None,
+    compiled: bool | None = None,
 ) -> Array:
     """Return the trajectory computed one step after another, shape (T, *batch, d).
 
@@ -137,7 +152,7 @@ def rollout(
 
     Notes
     -----
-    Cost: T calls of `step`, one after another.
+    Cost: T calls of `step`, one after another; or one compiled loop over time.
 
     Examples
     --------
@@ -146,8 +161,12 @@ def rollout(
     array([1., 2., 3.])
     """
     system = make_system(recurrence, x, h0, theta, steps)
-    h = np.empty(system.shape, system.h0.dtype)
-    rollout_system(system, h)
+    flat = with_program(with_one_batch_axis(system), "auto", compiled)
+    h = alignment.empty(system.shape, system.h0.dtype)
+    if flat.program is None:
+        rollout_system(system, h)  # whose batch axes `step` may tell apart
+    else:
+        rollout_system(flat, h.reshape(flat.shape))
     return h
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -45,6 +45,8 @@ class System:
         How many steps of the user's recurrence one step of this system is.
     tally : Tally
         Counts evaluations; the parts of a system count on the tally of the whole.
+    program : Program, optional
+        `recurrence.step` as compiled kernels, which then run in its place. One batch axis only.
     """
 
     recurrence: Recurrence
@@ -54,6 +56,7 @@ class System:
     steps: int | None = None
     stride: int = 1
     tally: Tally = field(default_factory=Tally, repr=False, compare=False)
+    program: Any = field(default=None, repr=False, compare=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,6 +71,10 @@ class System:
 
     def evaluate(self, previous: Array) -> Array:
         """Return ``f(h_{t-1}, x_t)`` at all steps at once, checked for shape and dtype."""
+        if self.program is not None:
+            self.count(previous)
+            f = numba_kernels().evaluate(self.program, previous, self.x)
+            return cast(Array, f)
         f = np.empty_like(previous)
         for part in self.slabs(1):
             x = None if self.x is None else self.x[part]
@@ -76,9 +83,13 @@ class System:
 
     def apply(self, function: Callable[..., Any], previous: Array, x: Array | None) -> Any:
         """Call ``function(previous, x, theta)`` on read-only views, and count it."""
-        self.tally.steps += self.stride * int(np.prod(previous.shape[:-1]))
+        self.count(previous)
         with np.errstate(all="ignore"):  # an overflow of an iterate ends in a status, not a warning
             return function(read_only(previous), read_only(x), self.theta)
+
+    def count(self, states: Array) -> None:
+        """Add an evaluation of each of these states to the tally."""
+        self.tally.steps += self.stride * int(np.prod(states.shape[:-1]))
 
     def residual(self, h: Array) -> Array:
         """Return ``F(h)``, shape (T, *batch, d). Cost: one evaluation of every step."""
@@ -111,8 +122,12 @@ class System:
         blocks = reduce(np.empty((0, *h.shape[1:-1], k, k, n), h.dtype))
         for part in self.slabs(k):
             x = None if self.x is None else self.x[part]
-            f, A = self.apply(self.recurrence.linearize, previous[part], x)
-            checked(f, previous[part])
+            if self.program is not None:
+                self.count(previous[part])
+                A = numba_kernels().linearize(self.program, previous[part], x)[1]
+            else:
+                f, A = self.apply(self.recurrence.linearize, previous[part], x)
+                checked(f, previous[part])
             A = reduce(A)
             if not len(blocks):
                 blocks = np.empty((len(h), *A.shape[1:]), A.dtype)
@@ -161,7 +176,22 @@ class System:
             chunks = self.x[: whole * chunk].reshape(whole, chunk, *self.x.shape[1:])
             x = np.moveaxis(chunks, 1, self.h0.ndim)  # (P, *batch, S, m)
         composed = compose(self.recurrence, chunk)
-        return replace(self, recurrence=composed, x=x, steps=whole, stride=self.stride * chunk)
+        return replace(
+            self, recurrence=composed, x=x, steps=whole, stride=self.stride * chunk, program=None
+        )
+
+
+def numba_kernels() -> Any:
+    """Import the kernels, and with them Numba, when there is a program to run."""
+    from pararnn_solvers.compiled import numba_kernels
+
+    return numba_kernels
+
+
+def fuses(system: System) -> bool:
+    """Tell whether a kernel makes Newton iterations in one pass: where rows fill vectors."""
+    program = system.program
+    return program is not None and 0 not in system.shape and numba_kernels().in_rows(program)
 
 
 def compose(recurrence: Recurrence, chunk: int) -> Recurrence:

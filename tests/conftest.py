@@ -1,8 +1,17 @@
-"""Hypothesis profiles: ``dev`` at the desk, ``ci`` the same draws each time, ``thorough``."""
+"""Hypothesis profiles: ``dev`` at the desk, ``ci`` the same draws each time, ``thorough``.
 
+Compiled kernels are kept from one run of the tests to the next, apart from the user's own.
+"""
+
+import getpass
 import os
+import tempfile
+from pathlib import Path
 
 from hypothesis import settings
+
+_kernels = Path(tempfile.gettempdir()) / f"pararnn_solvers_tests_{getpass.getuser()}"
+os.environ.setdefault("PARARNN_SOLVERS_CACHE", str(_kernels))
 
 settings.register_profile("dev", deadline=None, max_examples=25)
 settings.register_profile("ci", deadline=None, max_examples=25, derandomize=True, database=None)

@@ -7,16 +7,22 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from io import BytesIO, TextIOWrapper
 
 import numpy as np
 import pytest
 
 import pararnn_solvers as prs
+from pararnn_solvers.bench import ours, timing
+from pararnn_solvers.bench.cases import CASES
+from pararnn_solvers.bench.contestants import CONTESTANTS, Variant
+from pararnn_solvers.cli import bench as benchmark
 from pararnn_solvers.cli import files, main
 from pararnn_solvers.cli import solve as solving
 from pararnn_solvers.cli import text as built_in
 from pararnn_solvers.cli.references import parse_method
+from pararnn_solvers.linear import threads
 
 MODEL = """
 import numpy as np
@@ -399,6 +405,8 @@ WRONG = {
     "no positive integer": (("--max-iter", "0"), ["at least 1", "'0'"]),
     "no integer": (("--limit", "1.5"), ["whole number", "'1.5'"]),
     "no such dtype": (("--dtype", "float16"), ["float16", "float32"]),
+    "no such case": (("bench", "--case", "lstms"), ["'lstms'", "one-channel, 64-channels"]),
+    "figures of another kind": (("bench", "--json", "b.txt"), ["b.txt", ".json"]),
     "info takes little": (("info", "--plot", "x.png"), ["--plot"]),
     "missing input": (own("--input", "none.npy"), ["none.npy", "no such file"]),
     "a directory as input": (own("--input", ".npy"), [".npy"]),
@@ -540,6 +548,65 @@ def test_an_assumed_state_is_named_in_the_error(here, capsys):
     assert main(["--recurrence", "own.py:step", "--input", "x.npy"]) == 2
     err = capsys.readouterr().err
     assert "step returned shape" in err and "pass --h0 for another state" in err
+
+
+# The benchmark
+
+
+@pytest.fixture
+def bench(here, monkeypatch):
+    """A directory in which the benchmark takes no time."""
+    few = {name: CONTESTANTS[name] for name in ("pararnn_solvers", "NumPy loop")}
+    few["elsewhere"] = few["NumPy loop"]._replace(packages=("package_that_is_missing",))
+    monkeypatch.setattr(timing, "CONTESTANTS", few)
+    for name in ("batch", "lstm"):
+        monkeypatch.setitem(CASES, name, replace(CASES[name], steps=30, channels=2))
+    return here
+
+
+def test_bench_prints_a_table_a_case(bench, capsys):
+    assert main(["bench", "--case", "lstm", "--case", "batch", "--repeats", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "Turns: 1; threads: " in out and out.index("lstm: ") < out.index("batch: ")
+    assert "not installed: needs package_that_is_missing" in out and "first call" in out
+
+
+def test_bench_writes_figures_and_a_picture(bench, capsys):
+    files = ["--json", "b.json", "--plot", "b.png"]
+    assert main(["bench", "--case", "batch", "--threads", "1", *files]) == 0
+    report = json.loads((bench / "b.json").read_text())
+    assert report["environment"]["threads"] == 1 and report["repeats"] == 5
+    assert [one["status"] for one in report["cases"][0]["results"]] == [
+        "timed", "timed", "not installed"
+    ]  # fmt: skip
+    assert (bench / "b.png").read_bytes().startswith(b"\x89PNG")
+    assert "b.json" in capsys.readouterr().out
+    assert main(["bench", "--case", "batch", *files]) == 2
+
+
+def test_bench_leaves_threads_and_processors_as_they_were(bench):
+    cores = getattr(os, "sched_getaffinity", lambda pid: None)
+    before = threads.num_threads(), cores(0)
+    with benchmark.limited(1):
+        assert threads.num_threads() == 1
+        assert cores(0) is None or len(cores(0)) == 1
+    assert (threads.num_threads(), cores(0)) == before
+
+
+def test_bench_returns_1_if_this_package_is_wrong(bench, monkeypatch, refused):
+    def wrong(problem):
+        return [Variant(lambda: problem.answer[0] + 1, lambda h: (h,))]
+
+    monkeypatch.setattr(ours, "solve", wrong)
+    assert "no right answer in: lstm (off by 1.0e+00" in refused(
+        "bench", "--case", "lstm", status=1
+    )
+
+
+def test_bench_lists_cases_and_contestants(capsys):
+    assert main(["bench", "--list"]) == 0
+    out = capsys.readouterr().out
+    assert "512-channels" in out and "jax.lax.scan" in out
 
 
 # The rest

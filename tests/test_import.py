@@ -18,12 +18,12 @@ ROOT = Path(prs.__file__).parent
 LAYERS = [
     "typing", "errors", "checks", "tree", "linear", "bidiagonal", "functions", "autodiff",
     "compiled", "recurrence", "cells", "problems", "system", "memory", "plotting", "solvers",
-    "validation", "progress", "adjoint", "api", "cli",
+    "validation", "compilation", "progress", "adjoint", "api", "bench", "cli",
 ]  # fmt: skip
-HEAVY = ["numba", "matplotlib", "scipy.sparse", "cupy", "mpi4py", "tqdm"]
+HEAVY = ["numba", "matplotlib", "scipy.sparse", "cupy", "mpi4py", "tqdm", "torch", "jax"]
 NUMBA = tuple(  # modules that exist to use it
     f"pararnn_solvers.{part}"
-    for part in ("linear.numba_", "linear.simd", "linear.jit", "compiled.")
+    for part in ("linear.numba_", "linear.simd", "linear.jit", "compiled.", "bench.numba_")
 )
 MODULES = [module.name for module in pkgutil.walk_packages([str(ROOT)], "pararnn_solvers.")]
 LIGHT = [name for name in MODULES if not name.startswith(NUMBA)]

@@ -68,6 +68,10 @@ def run(argv: list[str]) -> int:
         from pararnn_solvers.cli.info import print_info
 
         return print_info(args.json)
+    if args.command == "bench":
+        from pararnn_solvers.cli.bench import run_bench
+
+        return run_bench(args)
     from pararnn_solvers.cli.solve import run_solve
 
     return run_solve(args)

@@ -29,6 +29,8 @@ examples:
       your own step(h, x, theta), written in NumPy, over the rows of x.csv
   pararnn-solvers solve --recurrence model.py:step --input x.npy --theta theta.npz \\
       --block-size 1 --method "windowed(newton(), 256)" --compare
+  pararnn-solvers bench --case 64-channels --plot bench.png
+      this package against Numba, JAX and PyTorch, as far as they are installed
   pararnn-solvers info
       versions, backends, threads
 
@@ -39,6 +41,12 @@ SOLVE = f"""\
 
 Without --input and --recurrence: a diagonal GRU (ParaGRU) with random weights over the English
 text that ships with Python, one step a byte. With --input FILE.txt alone: over that text."""
+
+BENCH = """\
+Time this package against what else computes a recurrence on this machine: loops in NumPy, Numba and
+PyTorch, torch.nn.GRU, jax.lax.scan, Newton's method in JAX, and pararnn-torch; and against the
+map, one evaluation of f at given states, which is the floor. Those that are installed take turns;
+"pip install pararnn_solvers[bench]" brings JAX and PyTorch. All cases take a few minutes."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -92,6 +100,9 @@ def build_parser() -> Parser:
     add_problem(solve.add_argument_group("the recurrence"))
     add_solver(solve.add_argument_group("how to solve it"))
     add_results(solve.add_argument_group("what to do with the result"))
+    text = "time this package against plain loops, PyTorch and JAX, where installed"
+    bench = commands.add_parser("bench", help=text, description=BENCH, **layout)
+    add_bench(bench)
     text = "print versions, backends (and why one is unavailable) and threads"
     info = commands.add_parser("info", help=text, description=text, **layout)
     info.add_argument("--json", action="store_true", help="as one JSON object")
@@ -187,6 +198,26 @@ def add_results(group: Any) -> None:
         help="compare with a plain NumPy loop over the steps, and time it; default: only for the "
         "text that ships with Python",
     )
+
+
+def add_bench(parser: Any) -> None:
+    """Add the options of the benchmark."""
+    parser.add_argument("--list", action="store_true", help="list cases and contestants, and stop")
+    parser.add_argument(
+        "--case", action="append", metavar="NAME", help="run this case; repeatable; default all"
+    )
+    parser.add_argument(
+        "--repeats", type=whole, default=5, metavar="N", help="turns to time; default 5"
+    )
+    parser.add_argument(
+        "--threads",
+        type=whole,
+        metavar="N",
+        help="bind the process to N processors, and use as many threads; default all",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the figures: .json")
+    parser.add_argument("--plot", metavar="FILE", help="draw the medians: .png, .svg or .pdf")
+    parser.add_argument("--force", action="store_true", help="overwrite --json and --plot")
 
 
 def number(text: str, kind: Callable[[str], Any], expected: str, least: float) -> Any:

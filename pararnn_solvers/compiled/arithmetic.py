@@ -14,13 +14,22 @@ from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+from pararnn_solvers.linear.simd import VectorType
 
 Emit = Callable[[Any, Any, Any, Any], Any]
 Coefficients = tuple[float, ...]
 
 strict: Callable[[Callable[..., Any]], Any] = partial(
-    njit, forceinline=True, nogil=True, error_model="numpy", fastmath=False
+    njit,
+    forceinline=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath=False,
+    no_cpython_wrapper=True,
+    no_cfunc_wrapper=True,
 )
 """Decorator of a function whose every operation is rounded on its own, whoever inlines it.
 
@@ -29,12 +38,53 @@ may contract or reorder would be right to remove them. Where fusing is welcome, 
 """
 
 
-def _llvm(name: str) -> Emit:
+def element(x: Any) -> Any:
+    """Return the type of a number, or of each element of a vector."""
+    return x.dtype if isinstance(x, VectorType) else x
+
+
+class MaskType(types.Type):
+    """The Numba type of a truth value for each element of a vector."""
+
+    def __init__(self, vector: VectorType) -> None:
+        self.vector = vector
+        super().__init__(name=f"Mask({vector})")
+
+
+@register_model(MaskType)
+class _MaskModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: MaskType) -> None:
+        super().__init__(dmm, fe_type, ir.VectorType(ir.IntType(1), fe_type.vector.size))
+
+
+def truth(x: Any) -> Any:
+    """Return the type of comparisons of such numbers or vectors."""
+    return MaskType(x) if isinstance(x, VectorType) else types.boolean
+
+
+def constant(kind: Any, value: float) -> ir.Constant:
+    """Return a number of an LLVM type, in every element of a vector type."""
+    return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
+
+
+def broadcast(builder: Any, scalar: Any, kind: Any) -> Any:
+    """Emit a vector with a number in every element."""
+    empty = ir.Constant(kind, ir.Undefined)
+    one = builder.insert_element(empty, scalar, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
+    return builder.shuffle_vector(one, empty, zeros)
+
+
+def emit_llvm(name: str) -> Emit:
     """Return what emits a call of the intrinsic ``llvm.name``."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(args[0].type, [arg.type for arg in args])
-        function = builder.module.declare_intrinsic(f"llvm.{name}", [args[0].type], kind)
+        kind = args[0].type
+        suffix = getattr(kind, "element", kind).intrinsic_name
+        if isinstance(kind, ir.VectorType):
+            suffix = f"v{kind.count}{suffix}"
+        form = ir.FunctionType(kind, [arg.type for arg in args])
+        function = cgutils.get_or_insert_function(builder.module, form, f"llvm.{name}.{suffix}")
         return builder.call(function, args)
 
     return emit
@@ -55,7 +105,7 @@ def either(typing: Any, x: Any, single: Any, double: Any) -> tuple[Any, Emit]:
     """``either(x, a, b)``: the constant ``a`` for a float32 ``x``, ``b`` for a float64."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        chosen, kind = (args[1], single) if x == types.float32 else (args[2], double)
+        chosen, kind = (args[1], single) if element(x) == types.float32 else (args[2], double)
         return context.cast(builder, chosen, kind, x)
 
     return x(x, single, double), emit
@@ -77,14 +127,14 @@ def polynomial(single: Coefficients, double: Coefficients) -> Any:
 
     @intrinsic
     def evaluate(typing: Any, x: Any) -> tuple[Any, Emit]:
-        coefficients = single if x == types.float32 else double
+        coefficients = single if element(x) == types.float32 else double
 
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             real = context.get_value_type(x)
-            total = ir.Constant(real, coefficients[-1])
+            total = constant(real, coefficients[-1])
             for coefficient in reversed(coefficients[:-1]):
-                term = [total, args[0], ir.Constant(real, coefficient)]
-                total = _llvm("fmuladd")(context, builder, signature, term)
+                term = [total, args[0], constant(real, coefficient)]
+                total = emit_llvm("fmuladd")(context, builder, signature, term)
             return total
 
         return x(x), emit
@@ -95,25 +145,25 @@ def polynomial(single: Coefficients, double: Coefficients) -> Any:
 @intrinsic
 def fmadd(typing: Any, a: Any, b: Any, c: Any) -> tuple[Any, Emit]:
     """``fmadd(a, b, c)``: ``a b + c``, rounded once where the processor can."""
-    return a(a, b, c), _llvm("fmuladd")
+    return a(a, b, c), emit_llvm("fmuladd")
 
 
 @intrinsic
 def root(typing: Any, x: Any) -> tuple[Any, Emit]:
     """``root(x)``: the square root, correctly rounded."""
-    return x(x), _llvm("sqrt")
+    return x(x), emit_llvm("sqrt")
 
 
 @intrinsic
 def magnitude(typing: Any, x: Any) -> tuple[Any, Emit]:
     """``magnitude(x)``: ``x`` without its sign."""
-    return x(x), _llvm("fabs")
+    return x(x), emit_llvm("fabs")
 
 
 @intrinsic
 def with_sign(typing: Any, x: Any, sign: Any) -> tuple[Any, Emit]:
     """``with_sign(x, s)``: ``|x|`` with the sign of ``s``, be that a zero or NaN."""
-    return x(x, sign), _llvm("copysign")
+    return x(x, sign), emit_llvm("copysign")
 
 
 @intrinsic
@@ -123,7 +173,7 @@ def where(typing: Any, condition: Any, a: Any, b: Any) -> tuple[Any, Emit]:
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.select(*args)
 
-    return a(types.boolean, a, a), emit
+    return a(condition, a, a), emit
 
 
 @intrinsic
@@ -133,7 +183,7 @@ def unordered(typing: Any, x: Any, y: Any) -> tuple[Any, Emit]:
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.fcmp_unordered("uno", *args)
 
-    return types.boolean(x, x), emit
+    return truth(x)(x, x), emit
 
 
 @intrinsic
@@ -166,10 +216,10 @@ def exact_product(typing: Any, a: Any, b: Any) -> tuple[Any, Emit]:
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         p = builder.fmul(*args)
         if _has_fma(context):
-            error = builder.fma(args[0], args[1], builder.fneg(p))
+            error = emit_llvm("fma")(context, builder, signature, [*args, builder.fneg(p)])
         else:
-            bits = 12 if a == types.float32 else 27  # half of them
-            splitter = ir.Constant(p.type, 2.0**bits + 1)
+            bits = 12 if element(a) == types.float32 else 27  # half of them
+            splitter = constant(p.type, 2.0**bits + 1)
             halves = []
             for x in args:
                 c = builder.fmul(splitter, x)

@@ -14,11 +14,15 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from pararnn_solvers.compiled.arithmetic import Emit
+from pararnn_solvers.compiled.arithmetic import Emit, constant, element, truth
+from pararnn_solvers.linear.simd import VectorType
 
 
 class _Format(NamedTuple):
-    """How a type lies in memory: a sign, the exponent plus `bias`, then `mantissa` bits."""
+    """How numbers lie in memory: a sign, the exponent plus `bias`, then `mantissa` bits.
+
+    ``real`` and ``word`` are LLVM's types for them as floats and as integers, or vectors of those.
+    """
 
     real: Any
     word: Any
@@ -35,7 +39,7 @@ class _Format(NamedTuple):
 
     def counted(self, builder: Any, n: Any, more: int = 0) -> Any:
         """Return the bits of a number whose last bits are those of the integer ``n + more``."""
-        magic = ir.Constant(self.real, 1.5 * 2.0**self.mantissa + more)
+        magic = constant(self.real, 1.5 * 2.0**self.mantissa + more)
         return self.bits(builder, builder.fadd(n, magic))
 
 
@@ -45,13 +49,22 @@ _FORMATS = {
 }
 
 
+def _format(x: Any) -> _Format:
+    form = _FORMATS[element(x)]
+    if not isinstance(x, VectorType):
+        return form
+    return form._replace(
+        real=ir.VectorType(form.real, x.size), word=ir.VectorType(form.word, x.size)
+    )
+
+
 @intrinsic
 def nearest(typing: Any, x: Any) -> tuple[Any, Emit]:
     """``nearest(x)``: the nearest integer, for ``|x| < 2**22`` (float32) or ``2**51``."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        form = _FORMATS[x]
-        magic = ir.Constant(form.real, 1.5 * 2.0**form.mantissa)
+        form = _format(x)
+        magic = constant(form.real, 1.5 * 2.0**form.mantissa)
         return builder.fsub(builder.fadd(args[0], magic), magic)
 
     return x(x), emit
@@ -65,9 +78,9 @@ def power_of_two(typing: Any, n: Any) -> tuple[Any, Emit]:
     """
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        form = _FORMATS[n]
+        form = _format(n)
         exponent = form.counted(builder, args[0], form.bias)
-        shifted = builder.shl(exponent, ir.Constant(form.word, form.mantissa))
+        shifted = builder.shl(exponent, constant(form.word, form.mantissa))
         return builder.bitcast(shifted, form.real)
 
     return n(n), emit
@@ -79,11 +92,11 @@ def bit(typing: Any, n: Any, place: Any) -> tuple[Any, Emit]:
     mask = 1 << place.literal_value
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        form = _FORMATS[n]
-        masked = builder.and_(form.counted(builder, args[0]), ir.Constant(form.word, mask))
-        return builder.icmp_unsigned("!=", masked, ir.Constant(form.word, 0))
+        form = _format(n)
+        masked = builder.and_(form.counted(builder, args[0]), constant(form.word, mask))
+        return builder.icmp_unsigned("!=", masked, constant(form.word, 0))
 
-    return types.boolean(n, place), emit
+    return truth(n)(n, place), emit
 
 
 @intrinsic
@@ -94,22 +107,22 @@ def split(typing: Any, x: Any) -> tuple[Any, Emit]:
     """
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        form = _FORMATS[x]
+        form = _format(x)
 
-        def constant(value: int) -> Any:
-            return ir.Constant(form.word, value)
+        def word(value: int) -> Any:
+            return constant(form.word, value)
 
         # From here up the exponent field counts from sqrt(1/2) instead of from 1.
         half_root = 0x3F3504F3 if form.mantissa == 23 else 0x3FE6A09E667F3BCD
-        shifted = builder.add(form.bits(builder, args[0]), constant(form.one - half_root))
-        field = builder.lshr(shifted, constant(form.mantissa))
+        shifted = builder.add(form.bits(builder, args[0]), word(form.one - half_root))
+        field = builder.lshr(shifted, word(form.mantissa))
         # The field as a number: the last bits of 2**mantissa, which is then subtracted.
         large = 2.0**form.mantissa
-        counted = builder.or_(field, constant(form.mantissa + form.bias << form.mantissa))
+        counted = builder.or_(field, word(form.mantissa + form.bias << form.mantissa))
         e = builder.bitcast(counted, form.real)
-        e = builder.fsub(e, ir.Constant(form.real, large + form.bias))
-        rest = builder.and_(shifted, constant((1 << form.mantissa) - 1))
-        m = builder.bitcast(builder.add(rest, constant(half_root)), form.real)
+        e = builder.fsub(e, constant(form.real, large + form.bias))
+        rest = builder.and_(shifted, word((1 << form.mantissa) - 1))
+        m = builder.bitcast(builder.add(rest, word(half_root)), form.real)
         return context.make_tuple(builder, signature.return_type, [m, e])
 
     return types.UniTuple(x, 2)(x), emit

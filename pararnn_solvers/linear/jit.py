@@ -10,14 +10,15 @@ from numba import njit
 
 # Fused multiply-add is allowed; anything that would drop NaN or Inf is not. Sums in any order
 # are, where a kernel says so.
-_compile = partial(njit, nogil=True, error_model="numpy", fastmath={"contract"})
+jitted = partial(njit, nogil=True, error_model="numpy", fastmath={"contract"})
 
-inlined: Callable[[Callable[..., Any]], Any] = _compile(forceinline=True)
+# A part is never called from Python or C: without the wrappers it compiles faster.
+_part = partial(jitted, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+inlined: Callable[[Callable[..., Any]], Any] = _part()
 """Decorator of a part of a kernel."""
 
-inlined_any_order: Callable[[Callable[..., Any]], Any] = _compile(
-    forceinline=True, fastmath={"contract", "reassoc"}
-)
+inlined_any_order: Callable[[Callable[..., Any]], Any] = _part(fastmath={"contract", "reassoc"})
 """Decorator of a part of a kernel in which LLVM may reorder sums, to fill a vector."""
 
 
@@ -28,6 +29,6 @@ def compiled(function: Callable[..., None]) -> Any:
     nowhere where neither can be written.
     """
     try:
-        return _compile(cache=True)(function)
+        return jitted(cache=True)(function)
     except RuntimeError:
-        return _compile()(function)
+        return jitted()(function)

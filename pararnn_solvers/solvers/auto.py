@@ -12,7 +12,7 @@ from pararnn_solvers import memory
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.methods import newton, windowed
 from pararnn_solvers.solvers.newton import Newton
-from pararnn_solvers.solvers.sequential import Sequential, sequential
+from pararnn_solvers.solvers.sequential import Sequential, finish_sequentially, sequential
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Status, Stopping
 from pararnn_solvers.solvers.unsolved import Observer
@@ -64,11 +64,15 @@ class Auto:
         tried_enough = isinstance(method, Sequential) or method.window is not None
         if solution.success or solution.status is Status.STOPPED or tried_enough:
             return solution
+        if system.program is not None:
+            return finish_sequentially(solution, stopping)
         return finish_windowed(solution, scan, stopping, observe)
 
 
 def choose(system: System) -> tuple[Newton | Sequential, str]:
     """Return the method for a system, and the reason."""
+    if system.program is not None:
+        return choose_compiled(system)
     T = system.shape[0]
     exponent = largest_exponent(system)
     digits = -float(np.log(np.finfo(system.h0.dtype).eps))
@@ -87,6 +91,24 @@ def choose(system: System) -> tuple[Newton | Sequential, str]:
     if memory.blocks_memory(system) > memory.available_memory() / 4:
         return windowed(newton(), WINDOW), "the blocks of all steps would not fit in memory"
     return newton(), rate
+
+
+def choose_compiled(system: System) -> tuple[Newton | Sequential, str]:
+    """Return the method where kernels run: stepping, or shooting where that must be faster."""
+    from pararnn_solvers.compiled import shooting_policy as policy  # imports Numba
+
+    T, batch, _ = system.shape
+    program = system.program
+    if policy.keeps_busy(program, batch):
+        return sequential(), "the channels and sequences of a step fill the processor's vectors"
+    memory = policy.forgetting(program, system.x, system.h0, T)
+    if memory.steps == np.inf:
+        return sequential(), f"perturbations change by exp({memory.rate:+.2g}) a step"
+    forgotten = f"what came before is forgotten in {memory.steps:.0f} steps"
+    chunk, cost = policy.best_chunk(program, batch, T, memory)
+    if cost > policy.AHEAD:
+        return sequential(), f"{forgotten}, too many for chunks to pay"
+    return newton(chunk=chunk), forgotten
 
 
 def finish_windowed(

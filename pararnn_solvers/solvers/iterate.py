@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers.bidiagonal import BlockBidiagonal
-from pararnn_solvers.system import System
+from pararnn_solvers.solvers.stopping import max_norm
+from pararnn_solvers.system import System, numba_kernels
 from pararnn_solvers.typing import Array
 
 
@@ -37,6 +38,10 @@ class Iterate:
         The Levenberg-Marquardt parameter of each sequence.
     stalled : boolean array, shape (batch,), optional
         Sequences for which no acceptable step was found.
+    fused : bool
+        Whether a kernel makes a whole Newton iteration in one pass, and with it the norms.
+    known_pass : tuple of arrays, optional
+        What that kernel returned, where it ran already: the next states, ``|F_t|`` and ``|h_t|``.
     """
 
     system: System
@@ -48,6 +53,8 @@ class Iterate:
     history: tuple[Array, ...] = ()
     damping: Array | None = None
     stalled: Array | None = None
+    fused: bool = False
+    known_pass: tuple[Array, Array] | None = None
 
     @property
     def matrix(self) -> BlockBidiagonal:
@@ -66,6 +73,33 @@ class Iterate:
         """``F(h) = h - f``."""
         with np.errstate(over="ignore", invalid="ignore"):  # inf - inf
             return self.h - self.f
+
+    @cached_property
+    def newton_pass(self) -> tuple[Array, Array]:
+        """The next Newton iterate; ``|F_t|`` and ``|h_t|`` of this one: by one kernel."""
+        if self.known_pass is not None:
+            return self.known_pass
+        system = self.system
+        system.count(self.h)
+        found: tuple[Array, Array] = numba_kernels().newton_pass(
+            system.program, system.x, system.h0, self.h
+        )
+        return found
+
+    @cached_property
+    def norm(self) -> Array:
+        """``|F_t|`` in the maximum norm, shape (T, batch); NaN if any component is."""
+        return self.newton_pass[1][0] if self.fused else max_norm(self.residual)
+
+    @property
+    def size(self) -> Array:
+        """``|h_t|`` in the maximum norm, shape (T, batch)."""
+        return self.newton_pass[1][1] if self.fused else max_norm(self.h)
+
+    def newton_step(self) -> Iterate:
+        """Return the next iterate of Newton's method, from the kernel."""
+        h = self.newton_pass[0]
+        return Iterate(self.system, h, number=self.number + 1, fused=True)
 
     def linearized(self, blocks: Array) -> Iterate:
         """Return this iterate with the blocks by which it will be left."""
@@ -95,7 +129,13 @@ class Iterate:
             self,
             system=system,
             h=time_first(self.h),
-            known_f=time_first(self.f),
+            known_f=None if self.fused else time_first(self.f),
+            known_pass=(
+                time_first(self.newton_pass[0]),
+                np.stack([time_first(norm) for norm in self.newton_pass[1]]),
+            )
+            if self.fused
+            else None,
             blocks=None if self.blocks is None else time_first(self.blocks),
             previous=self.previous and self.previous.restrict(system, steps, sequences),
             history=tuple(time_first(array) for array in self.history),

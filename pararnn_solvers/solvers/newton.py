@@ -16,7 +16,7 @@ from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.step_length import StepLength, full_step, require_step_length
 from pararnn_solvers.solvers.stopping import Stopping
 from pararnn_solvers.solvers.unsolved import Observer, Unsolved
-from pararnn_solvers.system import System
+from pararnn_solvers.system import System, fuses
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,22 @@ class Newton:
             method = replace(self, chunk=1, window=window)
             return shoot(method, self.chunk, system, guess, scan, stopping, observe)
         unsolved = Unsolved(system, guess, stopping, self.window, observe)
-        iterate = unsolved.first()  # F(h) at the guess
+        iterate = unsolved.first(self.is_plain and fuses(system))  # F(h) at the guess
         while iterate is not None:
             with np.errstate(all="ignore"):  # an overflow ends in a status, not in a warning
-                A = self.linearization(iterate)  # A_t = df/dh at the current states
-                # (I - S A) delta = -F(h); h + delta
-                iterate = self.step_length(iterate.linearized(A), scan)
+                if iterate.fused:
+                    iterate = iterate.newton_step()  # all of what follows, by one kernel
+                else:
+                    A = self.linearization(iterate)  # A_t = df/dh at the current states
+                    # (I - S A) delta = -F(h); h + delta
+                    iterate = self.step_length(iterate.linearized(A), scan)
             iterate = unsolved.settle(iterate)  # stop where |F| is small, go on with the rest
         return unsolved.solution(scan)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is Newton's method itself: the exact A, and full steps."""
+        return self.linearization is exact and self.step_length is full_step
 
     def __str__(self) -> str:
         return describe_call("newton", *parameters(self))

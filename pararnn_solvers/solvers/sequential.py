@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from pararnn_solvers.linear import Scan
+from pararnn_solvers.linear import Scan, alignment
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Status, Stopping, max_norm
 from pararnn_solvers.solvers.unsolved import Observer, State
-from pararnn_solvers.system import System, checked
+from pararnn_solvers.system import System, checked, numba_kernels
 from pararnn_solvers.typing import Array
 
 
 def rollout_system(system: System, h: Array, start: int = 0) -> None:
     """Fill ``h[start:]`` in place, step by step from the state before `start`.
 
-    Cost: T - start calls of `step`, each on one state a sequence.
+    Cost: T - start calls of `step`, each on one state a sequence; or one kernel.
     """
+    if system.program is not None:
+        rest = system.part(h, start, len(h), np.ones(h.shape[1], bool))
+        system.count(h[start:])
+        numba_kernels().rollout(system.program, rest.x, rest.h0, h[start:])
+        return
     state = system.h0 if start == 0 else h[start - 1]
     for t in range(start, len(h)):
         x = None if system.x is None else system.x[t]
@@ -40,11 +45,12 @@ class Sequential:
         observe: Observer | None = None,
     ) -> Solution:
         """Return the rollout; the guess and the stopping rule have no effect."""
-        h = np.empty(system.shape, system.h0.dtype)
+        h = alignment.empty(system.shape, system.h0.dtype)
         rollout_system(system, h)
         status = np.full(h.shape[1], Status.SEQUENTIAL, object)
-        status[~np.isfinite(h).all(axis=(0, 2))] = Status.DIVERGED
-        norms = max_norm(system.residual(h)).max(axis=0, initial=0)[None]
+        status[~finite_sequences(h)] = Status.DIVERGED
+        norms = np.zeros((1, h.shape[1]), h.dtype)  # each state is what the step returned
+        norms[0, status == Status.DIVERGED] = np.nan
         if observe is not None:
             with suppress(StopIteration):  # there is nothing left to stop
                 observe(State(0, h, norms[0], len(h)))
@@ -52,6 +58,14 @@ class Sequential:
 
     def __str__(self) -> str:
         return "sequential()"
+
+
+def finite_sequences(h: Array) -> Array:
+    """Tell which sequences of a trajectory (T, batch, d) are finite everywhere, shape (batch,)."""
+    if np.isfinite(h).all():  # nearly always, and much faster in one piece
+        return np.ones(h.shape[1], bool)
+    finite: Any = np.isfinite(h).all(axis=(0, 2))
+    return cast(Array, finite)
 
 
 def sequential() -> Sequential:
@@ -66,7 +80,7 @@ def finish_sequentially(solution: Solution, stopping: Stopping) -> Solution:
         return solution
     h, status = solution.h.copy(), solution.sequence_status.copy()
     part = solution.system.part(h, 0, len(h), failed)
-    states = h[:, failed]
+    states = np.ascontiguousarray(h[:, failed])  # as kernels want it
     done = max_norm(part.residual(states)) <= stopping.tolerance(states)
     start = int(np.logical_and.accumulate(done.all(axis=1)).sum())
     rollout_system(part, states, start)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pararnn_solvers.linear import Scan
+from pararnn_solvers.linear import Scan, alignment
+from pararnn_solvers.solvers.guess import resolve
+from pararnn_solvers.solvers.sequential import finite_sequences
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Status, Stopping, max_norm
 from pararnn_solvers.system import System
@@ -36,6 +38,8 @@ def shoot(
 
     Source: Bock & Plitt 1984; Gander & Vandewalle 2007, section 3.
     """
+    if observe is None and method.is_plain and method.window is None and system.program is not None:
+        return shoot_compiled(chunk, system, guess, scan, stopping)
     condensed = system.condense(chunk)
     if guess is not None and not callable(guess) and not isinstance(guess, str):
         ends = np.asarray(guess)[chunk - 1 :: chunk]
@@ -58,6 +62,32 @@ def shoot(
         n_step_evaluations=system.tally.steps,
         system=system,
     )
+
+
+def shoot_compiled(
+    chunk: int, system: System, guess: Any, scan: Scan, stopping: Stopping
+) -> Solution:
+    """Do the same by kernels: chunks that forget run until they meet, others are corrected."""
+    from pararnn_solvers.compiled import shooting_policy as kernels  # imports Numba
+
+    h = alignment.empty(system.shape, system.h0.dtype)
+    if guess is not None:
+        guess = resolve(guess, system)[chunk - 1 :: chunk]
+    shot = kernels.shoot_either(
+        system.program,
+        system.x,
+        system.h0,
+        h,
+        chunk,
+        stopping.bounds(h.dtype),
+        scan,
+        stopping.max_iter,
+        guess,
+    )
+    system.tally.steps += shot.evaluations
+    status = np.full(h.shape[1], Status.CONVERGED if shot.joined else Status.MAX_ITER, object)
+    status[~finite_sequences(h)] = Status.DIVERGED
+    return Solution(h, status, shot.norms, system.tally.steps, system, scan, stopping)
 
 
 def rollout_chunks(system: System, ends: Array, chunk: int) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 
@@ -58,13 +59,23 @@ class Stopping:
                 require_number(name, value, lambda tolerance: tolerance >= 0, expected)
         require_whole("max_iter", self.max_iter, least=0)
 
+    def bounds(self, dtype: Any) -> tuple[float, float]:
+        """Return atol and rtol, those of the dtype where none were given."""
+        default = float(np.finfo(dtype).eps) ** 0.75
+        return (
+            default if self.atol is None else float(self.atol),
+            default if self.rtol is None else float(self.rtol),
+        )
+
     def tolerance(self, h: Array) -> Array:
         """Return the largest residual allowed at each step, shape (T, batch); -1: none is."""
-        default = float(np.finfo(h.dtype).eps) ** 0.75
-        atol = default if self.atol is None else self.atol
-        rtol = default if self.rtol is None else self.rtol
+        return self.allowed(max_norm(h))
+
+    def allowed(self, size: Array) -> Array:
+        """Return the largest residual allowed where the states have this maximum norm."""
+        atol, rtol = self.bounds(size.dtype)
         with np.errstate(invalid="ignore"):
-            tolerance = atol + rtol * max_norm(h)
+            tolerance = atol + rtol * size
         return np.where(np.isfinite(tolerance), tolerance, -1)  # no residual of inf is small
 
 

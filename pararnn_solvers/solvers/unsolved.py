@@ -12,7 +12,7 @@ from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers import guess as guesses
 from pararnn_solvers.solvers.iterate import Iterate
 from pararnn_solvers.solvers.solution import Solution
-from pararnn_solvers.solvers.stopping import Status, Stopping, max_norm
+from pararnn_solvers.solvers.stopping import Status, Stopping
 from pararnn_solvers.system import System
 from pararnn_solvers.typing import Array
 
@@ -84,22 +84,25 @@ class Unsolved:
         """How many iterations were made."""
         return len(self.norms) - 1
 
-    def first(self) -> Iterate | None:
-        """Return the iterate at the guess, less what is converged there already."""
+    def first(self, fused: bool = False) -> Iterate | None:
+        """Return the iterate at the guess, less what is converged there already.
+
+        ``fused``: one kernel makes whole iterations.
+        """
         part = self.system.part(self.h, self.start, self.stop, self.open)
         h = self.h[self.start : self.stop]
         if not h.size:
             self.status = [Status.CONVERGED] * len(self.status)
             self.norms.append(self.norm)
             return None
-        return self.settle(Iterate(part, h))
+        return self.settle(Iterate(part, h, fused=fused))
 
     def settle(self, iterate: Iterate) -> Iterate | None:
         """Close what has converged or failed; return the iterate of what is left, if any."""
         if self.window is not None:
             iterate = repaired(iterate)
-        norm = max_norm(iterate.residual)
-        done = norm <= self.stopping.tolerance(iterate.h)  # False for NaN
+        norm = iterate.norm
+        done = norm <= self.stopping.allowed(iterate.size)  # False for NaN
         converged_steps = np.logical_and.accumulate(done, axis=0).sum(axis=0)
         self.h[self.start : self.stop, self.iterating] = iterate.h
         self.norm[self.iterating] = norm.max(axis=0)
@@ -170,13 +173,18 @@ class Unsolved:
         """Let new steps into the window, for all open sequences; methods start afresh in it."""
         if self.hold:
             self.h[old_stop : self.stop, self.open] = self.h[old_stop - 1, self.open]
-        f = iterate.f if (self.iterating == self.open).all() else self._f(self.start, old_stop)
+        known_f = None
+        if not iterate.fused:
+            same = (self.iterating == self.open).all()
+            f = iterate.f if same else self._f(self.start, old_stop)
+            known_f = np.concatenate([f, self._f(old_stop, self.stop)])
         self.iterating = self.open.copy()
         return Iterate(
             system=self.system.part(self.h, self.start, self.stop, self.open),
             h=self.h[self.start : self.stop, self.open],
-            known_f=np.concatenate([f, self._f(old_stop, self.stop)]),
+            known_f=known_f,
             number=iterate.number,
+            fused=iterate.fused,
         )
 
     def _f(self, start: int, stop: int) -> Array:
@@ -204,8 +212,9 @@ def repaired(iterate: Iterate) -> Iterate:
     The first state of the window depends on no guess, so that every full step makes progress
     unless the recurrence itself overflows there.
     """
-    bad = ~np.isfinite(max_norm(iterate.residual)) & np.isfinite(iterate.f[0]).all(axis=-1)
+    bad = ~np.isfinite(iterate.norm)
     if not bad.any():
         return iterate
+    bad &= np.isfinite(iterate.f[0]).all(axis=-1)
     h = np.where(bad[..., None], iterate.system.h0, iterate.h)
-    return replace(iterate, h=h, known_f=None)
+    return replace(iterate, h=h, known_f=None, known_pass=None) if bad.any() else iterate

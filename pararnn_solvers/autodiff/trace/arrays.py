@@ -47,11 +47,16 @@ _NUMBER = (
 
 
 class Context(NamedTuple):
-    """What the arrays of one trace share: the graph, n, and the type of the state."""
+    """What the arrays of one trace share: the graph, n, and the type of the state.
+
+    In a staged trace ``lift`` makes of an array of numbers one that enters the program as data,
+    as if it were part of theta.
+    """
 
     graph: Graph
     channels: int
     dtype: np.dtype[Any]
+    lift: Callable[[Any], Traced] | None = None
 
     def array(self, value: Any) -> Traced:
         """Return a traced array as it is, and numbers as an array of constants."""
@@ -63,6 +68,8 @@ class Context(NamedTuple):
             stacked: Any = np.stack(value)
             return stacked  # type: ignore[no-any-return]
         value, n = np.asarray(value), self.channels
+        if self.lift is not None and value.ndim:
+            return self.lift(value)
         channel = None
         if n > 1 and value.ndim and value.shape[-1] and value.shape[-1] % n == 0:
             channel = value.ndim - 1

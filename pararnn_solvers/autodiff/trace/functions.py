@@ -75,6 +75,9 @@ def by_cells(function: Any) -> Callable[..., Any]:
     name = f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}"
 
     def implementation(*args: Any, **kwargs: Any) -> Any:
+        lift = context_of(args, kwargs).lift
+        if lift and any(isinstance(a, np.ndarray) for a in args):
+            return function(*(lift(a) if isinstance(a, np.ndarray) else a for a in args), **kwargs)
         if any(a.channel is not None for a in arrays_in([args, kwargs])):
             raise NotTraceable(f"step calls {name}, which may mix channels")
         given = {key: _to_cells(value) for key, value in kwargs.items()}

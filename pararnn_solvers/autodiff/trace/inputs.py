@@ -48,6 +48,13 @@ class Input(NamedTuple):
         lead = index if self.group == "theta" else [Ellipsis]
         return np.asarray(array)[(*lead, slice(last * n, (last + 1) * n))]
 
+    def add(self, array: Any, values: Any) -> None:
+        """Add values, one per channel, to where this input is in an array of its leaf's shape."""
+        if self.channels:
+            self.pick(array)[...] += values
+        else:
+            array[self.position] += np.sum(values)
+
     def __str__(self) -> str:
         return self.name
 

@@ -24,6 +24,8 @@ for _name in ("matmul", "vecdot", "matvec", "vecmat"):  # NumPy 2.2 has them all
 def _einsum(subscripts: Any, *operands: Any, optimize: Any = False) -> Any:
     context = context_of(operands)
     arrays = [context.array(a) for a in operands]
+    if context.lift and any(isinstance(a, np.ndarray) for a in operands):
+        return np.einsum(subscripts, *arrays)
     if all(a.channel is None for a in arrays):
         return by_cells(np.einsum)(subscripts, *arrays)
     terms, arrow, output = str(subscripts).replace(" ", "").partition("->")

@@ -152,7 +152,7 @@ def source(outputs: Mapping[str, Node], dtype: Any, dialect: Dialect = PYTHON) -
 def arguments(order: Iterable[Node]) -> tuple[Node, ...]:
     """Return the inputs among nodes, those of one group together, in the order of their arrays."""
     inputs = [node for node in order if node.op == "input"]
-    groups = ["h", "x", "theta", "adjoint"]
+    groups = ["h", "x", "theta", "adjoint", "direction"]
 
     def place(node: Node) -> tuple[Any, ...]:
         i = node.value

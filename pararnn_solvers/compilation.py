@@ -1,0 +1,95 @@
+"""Whether a solve runs kernels made from `step`, or `step` itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pararnn_solvers.errors import InvalidInput, NotTraceable
+from pararnn_solvers.system import System, numba_kernels
+from pararnn_solvers.validation import close
+
+COMPILE_FROM = 1 << 17  # numbers in a trajectory for which a second of compiling is soon earned
+MOST_COMPONENTS = 8  # of a channel: beyond, straight-line code for its Jacobian grows too long
+
+
+def with_program(system: System, backend: Any, compiled: bool | None) -> System:
+    """Return the system with the program of its step, or as it is.
+
+    Parameters
+    ----------
+    system : System
+        With one batch axis.
+    backend : str or callable
+        Kernels solve linear recurrences themselves, as ``"numba"``; another one that is asked for
+        by name is not passed over.
+    compiled : bool, optional
+        None compiles what can be compiled and is large enough.
+
+    Raises
+    ------
+    NotTraceable, InvalidInput
+        With ``compiled=True``: why `step` cannot be compiled.
+    """
+    if compiled not in (None, True, False):
+        raise InvalidInput(f"compiled is {compiled!r}; expected True, False, or None to choose")
+    reason = obstacle(system, backend, compiled)
+    if compiled is False or (reason and not compiled):
+        return system
+    if reason:
+        raise NotTraceable(f"step is not compiled: {reason}")
+    try:
+        found = traced(system)
+    except NotTraceable:
+        if compiled:
+            raise
+        return system
+    return found if agrees(found) else disagreement(system, compiled)
+
+
+def obstacle(system: System, backend: Any, compiled: bool | None) -> str:
+    """Return why there is no program, or nothing."""
+    k, _ = system.recurrence.structure(system.shape[-1])
+    if not compiled and int(np.prod(system.shape)) < COMPILE_FROM:
+        return f"the trajectory has fewer than {COMPILE_FROM} numbers"
+    if isinstance(system.recurrence.jacobian, str):
+        return f"its derivatives are asked for by jacobian={system.recurrence.jacobian!r}"
+    if backend not in ("auto", "numba"):
+        return f"backend is {backend!r}, and kernels are their own"
+    if k > MOST_COMPONENTS:
+        return f"blocks are {k} x {k}, at most {MOST_COMPONENTS} x {MOST_COMPONENTS} are compiled"
+    return ""
+
+
+def traced(system: System) -> System:
+    """Return the system with its program: one call of `step` on traced arrays."""
+    from pararnn_solvers.compiled.program import program  # imports Numba
+
+    k, _ = system.recurrence.structure(system.shape[-1])
+    made = program(system.recurrence.step, system.h0, system.x, system.theta, k)
+    made.require_functions()
+    return replace(system, program=made)
+
+
+def agrees(system: System) -> bool:
+    """Tell whether program and step agree on a state: a step may deceive the tracer."""
+    if 0 in system.shape:
+        return True
+    x = None if system.x is None else system.x[:1, :1]
+    few = replace(system, x=x, h0=system.h0[:1], steps=1)
+    h = system.h0[None, :1] + system.h0.dtype.type(0.1)
+    return close(
+        numba_kernels().evaluate(few.program, h, x), replace(few, program=None).evaluate(h)
+    )
+
+
+def disagreement(system: System, compiled: bool | None) -> System:
+    """Refuse, or do without the program."""
+    if compiled:
+        raise InvalidInput(
+            "step computes something else on arrays than when it was traced: it depends on more "
+            "than its arguments; pass compiled=False"
+        )
+    return system

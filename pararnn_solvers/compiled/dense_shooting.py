@@ -1,0 +1,245 @@
+"""Multiple shooting for dense recurrences: chunks side by side, and heads that meet what is there.
+
+Every chunk is rolled out from a guess of the state before it, all of them as rows of the same
+products. Then each one starts again at the end of the chunk before, until it meets the states that
+are stored: from there on they are its continuation. Where a recurrence forgets, a few sweeps of
+that settle all chunks, most often one.
+
+References
+----------
+Bock and Plitt (1984), "A multiple shooting algorithm for direct solution of optimal control
+problems". Gander and Vandewalle (2007), "Analysis of the parareal time-parallel time-integration
+method", section 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pararnn_solvers.compiled.dense import STRIDES, Program
+from pararnn_solvers.compiled.dense_data import Data, in_blocks, prepare
+from pararnn_solvers.compiled.dense_product import ROWS, aligned
+from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.linear import threads
+from pararnn_solvers.typing import Array
+
+__all__ = ["Shot", "rollout_dense", "shoot_dense"]
+
+MOST_EVALUATIONS = 3  # of each step, before the recurrence is taken for one that does not forget
+CLOSE = 1 / 16  # of the tolerance, is where a row has met the stored trajectory
+FORGETS = 32  # steps, where it is not known
+
+
+class Shot(NamedTuple):
+    """What multiple shooting found.
+
+    Attributes
+    ----------
+    h : array, shape (T, batch, d)
+    residual_norms : array, shape (2, batch)
+        Greatest ``|h_t - f(h_{t-1})|`` after the first sweep and at the end, in the units of the
+        state. It is zero but for rounding where no row has met another one.
+    evaluations : int
+        How often a step was taken from one state.
+    solved : array of bool, shape (batch,)
+        Whether all rows have met; if not, the recurrence does not forget within the chunks.
+    """
+
+    h: Array
+    residual_norms: Array
+    evaluations: int
+    solved: Array
+
+
+def shoot_dense(
+    program: Program,
+    x: Array | None,
+    h0: Array,
+    theta: Any,
+    *,
+    steps: int | None = None,
+    atol: float | None = None,
+    rtol: float | None = None,
+    chunk: int | None = None,
+    forgets: int | None = None,
+) -> Shot:
+    """Solve a dense recurrence by multiple shooting, chunks as the rows of matrix products.
+
+    Parameters
+    ----------
+    program : Program
+    x : array, shape (T, batch, m), or None
+    h0 : array, shape (batch, d)
+    theta : nested containers
+        Like that of the trace.
+    steps : int, optional
+        T where x is None.
+    atol, rtol : float, optional
+        Rows meet where they differ by less than 1/16 of ``atol + rtol |h_t|`` in the maximum norm.
+        Default ``eps**0.75``.
+    chunk : int, optional
+        About how many steps a chunk has. Chunks differ by one step at most.
+    forgets : int, optional
+        Steps after which two states are the same but for the tolerance, from which `chunk` is
+        chosen otherwise.
+
+    Returns
+    -------
+    Shot
+        Not solved where rows have not met when every step was taken three times.
+
+    Notes
+    -----
+    Cost: ``1 + forgets / chunk`` evaluations a step where the recurrence forgets; 3 where it does
+    not. Memory beside the result: the products with x, and a few states for each chunk.
+    """
+    T = _steps(x, steps)
+    data = prepare(program, x, h0, theta, T)
+    h = np.empty((T, *h0.shape), program.trace.dtype)
+    pieces = max(1, round(T / (chunk or _chunk(data, forgets or FORGETS))))
+    starts = np.arange(pieces + 1) * T // pieces
+    sequence = np.tile(np.arange(data.batch), pieces)
+    chunks = _Chunks(
+        np.repeat(starts[:-1], data.batch) * data.batch + sequence,
+        np.repeat(np.diff(starts), data.batch),
+    )
+    tolerance = [float(np.finfo(h.dtype).eps) ** 0.75 if t is None else t for t in (atol, rtol)]
+    return _settle(data, h, np.asarray(h0, h.dtype), chunks, CLOSE * np.array(tolerance))
+
+
+def rollout_dense(
+    program: Program,
+    x: Array | None,
+    h0: Array,
+    theta: Any,
+    h: Array | None = None,
+    *,
+    steps: int | None = None,
+) -> Array:
+    """Roll a dense recurrence out step by step.
+
+    Parameters
+    ----------
+    program, x, h0, theta, steps
+        As of :func:`shoot_dense`.
+    h : array, shape (T, batch, d), optional
+        C-contiguous; written to.
+
+    Returns
+    -------
+    array, shape (T, batch, d)
+    """  # fmt: skip
+    T = _steps(x, steps)
+    if h is None:
+        h = np.empty((T, *h0.shape), program.trace.dtype)
+    data = prepare(program, x, h0, theta, T)
+    every = _Chunks(np.arange(data.batch), np.full(data.batch, T))
+    _march(data, h, np.asarray(h0, h.dtype), every, None)
+    return h
+
+
+def _steps(x: Array | None, steps: int | None) -> int:
+    T = steps if x is None else len(x)
+    if T is None:
+        raise InvalidInput("x is None and steps is not given; pass steps, the number of steps")
+    return T
+
+
+class _Chunks(NamedTuple):
+    """Rows: where in (T * batch) each begins, and how many steps it has; shapes (rows,)."""
+
+    position: Array
+    length: Array
+
+    def of(self, rows: Array) -> _Chunks:
+        return _Chunks(self.position[rows], self.length[rows])
+
+
+def _settle(data: Data, h: Array, h0: Array, chunks: _Chunks, tolerance: Array) -> Shot:
+    """Roll all chunks out, and their heads again until nothing changes."""
+    batch, rows = data.batch, len(chunks.position)
+    states = h.reshape(-1, data.d)
+    _march(data, h, np.tile(h0, (rows // max(batch, 1), 1)), chunks, None)
+    evaluations = int(chunks.length.sum())
+    most = MOST_EVALUATIONS * evaluations
+    before, gap = np.zeros((2, rows), h.dtype)
+    where = np.zeros(rows, int)  # the step of a chunk at which it met
+    pending = first = np.arange(batch, rows)  # rows whose first state has changed
+    while pending.size and evaluations < most:
+        again = chunks.of(pending)
+        met, found = _march(data, h, states[again.position - batch], again, tolerance)
+        if pending is first:
+            before[pending] = found[:, 0]
+        step = again.length - met
+        evaluations += int(np.minimum(step + 1, again.length).sum())
+        # A chunk that met again before the place of last time has two seams.
+        old = np.where(step < where[pending], gap[pending], 0)
+        gap[pending], where[pending] = np.fmax(found[:, 1], old), np.fmax(step, where[pending])
+        pending = pending[met == 0] + batch
+        pending = pending[pending < rows]
+    if pending.size:
+        gap[pending] = np.fmax(gap[pending], _gaps(data, states, chunks.position[pending]))
+    solved = np.ones(batch, bool)
+    solved[pending % max(batch, 1)] = False
+    by_chunk = np.stack([before, gap]).reshape(2, rows // max(batch, 1), batch)
+    norms = by_chunk.max(axis=1, initial=0)
+    return Shot(h, norms, evaluations, solved)
+
+
+def _gaps(data: Data, states: Array, position: Array) -> Array:
+    """Return ``|h_t - f(h_{t-1})|`` at some positions."""
+    m = int(data.place[STRIDES["x"]])
+    x = data.x.reshape(-1, m)[position] if m else None
+    with np.errstate(all="ignore"):
+        f = data.program.trace.apply(states[position - data.batch], x, data.given)
+        norm: Array = np.abs(states[position] - f).max(axis=-1)
+    return norm
+
+
+def _march(
+    data: Data, h: Array, states: Array, chunks: _Chunks, tolerance: Array | None
+) -> tuple[Array, Array]:
+    """Step rows from some states, until they meet what is stored if there is a tolerance.
+
+    Returns
+    -------
+    met : array, shape (rows,)
+        How many steps were left when a row met; 0 if it never did.
+    gap : array, shape (rows, 2)
+        How far it was at its first step, and when it met.
+    """
+    rows, dtype = len(states), data.program.trace.dtype
+    met, gap = np.zeros(rows, np.uint64), np.full((rows, 2), -1.0, dtype)
+    gap[:, 1] = 0
+    limits = np.full(2, -1.0, dtype) if tolerance is None else tolerance.astype(dtype)
+    flat = h.reshape(-1)
+    if not flat.size:
+        return met.astype(int), gap
+    position, left = (v.astype(np.uint64) for v in chunks)
+    n = np.uint64(data.program.trace.channels)
+    given = (data.place, data.shapes, data.x, data.y, data.theta, data.matrices)
+
+    def task(i: int, j: int) -> None:
+        size = j - i
+        state = aligned(size * data.d, dtype)
+        state[:] = states[i:j].reshape(-1)
+        work = [aligned(size * width, dtype) for width in (*data.widths, data.d)]
+        row = np.arange(size, dtype=np.uint64)
+        rest = position[i:j], left[i:j], row, met[i:j], gap[i:j]
+        batch = np.uint64(data.batch)
+        data.program.march(np.uint64(size), n, batch, *given, flat, limits, state, *work, *rest)
+
+    in_blocks(task, rows, data.cost * float(chunks.length.sum()))
+    return met.astype(int), gap
+
+
+def _chunk(data: Data, forgets: int) -> int:
+    """Choose the length of chunks: as many as fill a block of rows on each thread, but no more.
+
+    More rows would hardly be faster, and each costs a head of ``forgets`` steps. Chunks shorter
+    than that would have to be rolled out again as a whole.
+    """
+    pieces = max(1, round(ROWS * threads.num_threads() / max(1, data.batch)))
+    return max(forgets, -(-data.steps // pieces), 1)

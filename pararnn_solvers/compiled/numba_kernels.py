@@ -1,0 +1,258 @@
+"""What compiled kernels do with whole arrays: evaluate, linearize, roll out, iterate, pull back.
+
+Rows of many channels and rows of few have kernels of their own (:mod:`.row_kernels`,
+:mod:`.tile_kernels`); the functions here choose, and share the work between threads. Arrays are
+those of a :class:`~pararnn_solvers.system.System` with one batch axis, C-contiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from pararnn_solvers.compiled import cache, row_kernels, row_passes, tile_kernels, tile_passes
+from pararnn_solvers.compiled.program import Program, compile_source
+from pararnn_solvers.compiled.tile_kernels import STEPS
+from pararnn_solvers.linear import alignment, threads
+from pararnn_solvers.linear.jit import jitted
+from pararnn_solvers.linear.simd import BYTES
+from pararnn_solvers.typing import Array
+
+WORTH_A_THREAD = 1 << 15  # numbers that a thread should have to compute, 50 µs at least
+FEW_SEQUENCES = 4  # fewer do not fill a tile
+APART = 8  # vectors: threads that share a row disturb each other's cache lines if closer
+TILE_BYTES = 1 << 15  # of drives: with the states they stay in the first-level cache
+
+BUILDERS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("row", "sweep"): row_kernels.sweep,
+    ("row", "meet"): row_kernels.meet,
+    ("row", "apply"): row_passes.apply,
+    ("row", "newton"): row_passes.newton,
+    ("row", "adjoint"): row_passes.adjoint,
+    ("tile", "sweep"): tile_kernels.sweep,
+    ("tile", "meet"): tile_kernels.meet,
+    ("tile", "apply"): tile_passes.apply,
+    ("tile", "adjoint"): tile_passes.adjoint,
+}
+"""What makes a kernel of a step's functions, for rows of many channels and of few."""
+
+_known: dict[tuple[Any, ...], Any] = {}
+_lock = Lock()
+
+
+def vector_size(program: Program) -> int:
+    """Return how many numbers a vector holds."""
+    return BYTES // program.dtype.itemsize
+
+
+def in_rows(program: Program) -> bool:
+    """Tell whether a row fills vectors, so that they need not be filled from several rows."""
+    return 2 * program.n >= vector_size(program)
+
+
+def lanes_of_a_tile(program: Program, m: int) -> int:
+    """Return how many lanes make a tile that stays in the cache: four vectors at most."""
+    size = vector_size(program)
+    vectors = TILE_BYTES // (STEPS * max(1, m) * size * program.dtype.itemsize)
+    return size * max(1, min(4, vectors))
+
+
+def kernel(program: Program, where: str, name: str, *sizes: int) -> Any:
+    """Return a kernel of :mod:`.row_kernels` (``where="row"``) or :mod:`.tile_kernels`.
+
+    Compiled once for each step, and kept on disk. ``sizes`` are what the kernel asks for between
+    the function and the places.
+    """
+    source = {
+        "sweep": program.step_source if sizes[0] == sizes[-1] else program.tangent_source,
+        "meet": program.step_source,
+        "apply": program.jacobian_source if sizes[-1] else program.step_source,
+        "newton": program.newton_source if name == "newton" else "",
+        "adjoint": program.adjoint_source if name == "adjoint" else "",
+    }[name]
+    options: tuple[Any, ...] = (program.drive_places, program.parameter_places)
+    if where == "row":
+        options += (program.n % vector_size(program) > 0,)
+    key = (where, name, source, sizes, options)
+    with _lock:
+        if key not in _known:
+            build = BUILDERS[where, name]
+            digest = cache.digest(*map(str, key))
+            function = cache.unique(build(compile_source(source), *sizes, *options), digest)
+            _known[key] = jitted(function)
+            cache.keep(_known[key], digest)
+            cache.keep_source(digest, source)
+        return _known[key]
+
+
+def flat(array: Array | None, dtype: Any) -> Array:
+    """Return an array as one axis, and nothing as an empty one."""
+    if array is None:
+        return np.empty(0, dtype)
+    return np.ascontiguousarray(array).reshape(-1)
+
+
+def parts(count: int, numbers: int, grain: int = 1) -> list[tuple[int, int]]:
+    """Cut ``range(count)`` for threads, at multiples of ``grain``.
+
+    Parameters
+    ----------
+    numbers : int
+        What there is to compute in all.
+    """
+    most = max(1, min(threads.num_threads(), numbers // WORTH_A_THREAD, -(-count // grain)))
+    cuts = [round(count * i / most / grain) * grain for i in range(most)] + [count]
+    return [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+
+
+def run(call: Callable[[tuple[int, int]], Any], pieces: list[tuple[int, int]]) -> None:
+    """Do all pieces, side by side."""
+    threads.run([partial(call, piece) for piece in pieces])
+
+
+def apply(program: Program, h: Array, x: Array | None, q: int) -> tuple[Array, Array]:
+    """Return ``f(h, x)`` and, for ``q = k k``, its blocks, of many states (R, d) at once."""
+    n, k = program.n, program.k
+    rows, m = len(h), 0 if x is None else x.shape[-1]
+    f, A = alignment.empty(h.shape, h.dtype), alignment.empty((rows, q * n), h.dtype)
+    arrays = (flat(h, h.dtype), flat(x, h.dtype), program.theta, flat(f, h.dtype), flat(A, h.dtype))
+    if in_rows(program):
+        compute = kernel(program, "row", "apply", k, q)
+        run(lambda piece: compute(*arrays, (m, n), piece), parts(rows, h.size))
+    else:
+        compute = kernel(program, "tile", "apply", k, q)
+        L = lanes_of_a_tile(program, m)
+        pieces = parts(-(-rows // STEPS), h.size, L)
+        run(lambda piece: compute(*arrays, (rows, m, n), piece, L), pieces)
+    return f, A
+
+
+def evaluate(program: Program, h: Array, x: Array | None) -> Array:
+    """Return ``f(h, x)`` of states (..., d)."""
+    d = h.shape[-1]
+    rows = None if x is None else x.reshape(-1, x.shape[-1])
+    return apply(program, h.reshape(-1, d), rows, 0)[0].reshape(h.shape)
+
+
+def linearize(program: Program, h: Array, x: Array | None) -> tuple[Array, Array]:
+    """Return ``f(h, x)`` and its blocks (..., k, k, n) of states (..., d)."""
+    k, n = program.k, program.n
+    rows = None if x is None else x.reshape(-1, x.shape[-1])
+    f, A = apply(program, h.reshape(-1, h.shape[-1]), rows, k * k)
+    return f.reshape(h.shape), A.reshape(*h.shape[:-1], k, k, n)
+
+
+def divide_rows(program: Program, B: int, numbers: int) -> list[tuple[int, int, int, int]]:
+    """Cut the sequences, or if there is one the channels, for threads: ``b0, b1, c0, c1``."""
+    n = program.n
+    if B > 1:
+        return [(b0, b1, 0, n) for b0, b1 in parts(B, numbers)]
+    return [(0, 1, c0, c1) for c0, c1 in parts(n, numbers, APART * vector_size(program))]
+
+
+def rollout(program: Program, x: Array | None, h0: Array, h: Array) -> None:
+    """Fill ``h (T, B, d)`` one step after another, its channels and sequences side by side."""
+    T, B, d = h.shape
+    n, k, m = program.n, program.k, 0 if x is None else x.shape[-1]
+    carry = alignment.copy(h0.reshape(-1))
+    arrays = (flat(x, h.dtype), program.theta, carry, h.reshape(-1), (T, B, m, n))
+    if in_rows(program) or B < FEW_SEQUENCES:
+        sweep = kernel(program, "row", "sweep", k, k)
+        pieces = divide_rows(program, B, h.size)
+        threads.run([partial(sweep, *arrays, (0, 1), max(1, T), 1, lanes) for lanes in pieces])
+    else:
+        sweep = kernel(program, "tile", "sweep", k, k)
+        L = lanes_of_a_tile(program, m)
+        run(lambda piece: sweep(*arrays, piece, max(1, T), L), parts(B, h.size, L))
+
+
+def newton_pass(program: Program, x: Array | None, h0: Array, h: Array) -> tuple[Array, Array]:
+    """Return the next Newton iterate, and ``|F_t|`` and ``|h_t|`` of this one, shape (2, T, B).
+
+    Cost: one pass over x and h, in which f and A are evaluated once.
+    """
+    T, B, d = h.shape
+    n, k, m = program.n, program.k, 0 if x is None else x.shape[-1]
+    moved = alignment.empty(h.shape, h.dtype)
+    iterate = kernel(program, "row", "newton", k)
+    pieces = divide_rows(program, B, h.size)
+    norms = np.zeros((len(pieces), 2, T * B), h.dtype)
+    before, delta = alignment.copy(h0.reshape(-1)), alignment.zeros(B * d, h.dtype)
+    arrays = (flat(x, h.dtype), program.theta, before, delta, flat(h, h.dtype), moved.reshape(-1))
+    calls = zip(norms, pieces, strict=True)
+    threads.run([partial(iterate, *arrays, norm, (T, B, m, n), lanes) for norm, lanes in calls])
+    return moved, norms.max(axis=0).reshape(2, T, B)
+
+
+def pull_back(
+    program: Program, x: Array | None, h0: Array, h: Array, g: Array, solve: Any
+) -> tuple[Array | None, Array, Array]:
+    """Return the gradients by x, by h0, and by each parameter and channel, shape (q, n).
+
+    Parameters
+    ----------
+    g : array, shape (T, B, d)
+        The gradient by the states.
+    solve : callable
+        ``solve(g)`` returns the adjoint and what it is before the first step; used where a row
+        has few channels.
+    """
+    T, B, d = h.shape
+    n, k, m = program.n, program.k, 0 if x is None else x.shape[-1]
+    q = len(program.parameters)
+    dx = None if x is None else alignment.zeros(x.shape, h.dtype)
+    if in_rows(program):
+        return _pull_back_rows(program, x, h0, h, g, dx)
+    lam, dh0 = solve(g)
+    compute = kernel(program, "tile", "adjoint", k)
+    previous = np.concatenate([h0[None], h[:-1]])[:T]
+    L = lanes_of_a_tile(program, m)
+    pieces = parts(-(-T * B // STEPS), h.size, L)
+    totals = np.zeros((len(pieces), max(1, q) * n))
+    arrays = (
+        flat(previous, h.dtype),
+        flat(x, h.dtype),
+        program.theta,
+        flat(lam, h.dtype),
+        flat(dx, h.dtype),
+    )
+    calls = zip(totals, pieces, strict=True)
+    threads.run([partial(compute, *arrays, sums, (T * B, m, n), piece, L) for sums, piece in calls])
+    return dx, dh0, totals.sum(axis=0)[: q * n].reshape(q, n)
+
+
+def _pull_back_rows(
+    program: Program,
+    x: Array | None,
+    h0: Array,
+    h: Array,
+    g: Array,
+    dx: Array | None,
+) -> tuple[Array | None, Array, Array]:
+    T, B, d = h.shape
+    n, k, m = program.n, program.k, 0 if x is None else x.shape[-1]
+    q = len(program.parameters)
+    compute = kernel(program, "row", "adjoint", k)
+    pieces = divide_rows(program, B, h.size)
+    shared = any(not i.channels for i in program.drives)
+    if shared and B == 1:
+        pieces = [(0, 1, 0, n)]  # threads would add to the same entries of dx
+    dh0 = alignment.zeros(h0.shape, h.dtype)
+    sums = alignment.zeros((len(pieces), max(1, q) * n), h.dtype)
+    totals = np.zeros((len(pieces), max(1, q) * n))
+    arrays = (
+        flat(x, h.dtype),
+        program.theta,
+        flat(h0, h.dtype),
+        flat(h, h.dtype),
+        flat(g, h.dtype),
+        flat(dx, h.dtype),
+        dh0.reshape(-1),
+    )
+    calls = zip(sums, totals, pieces, strict=True)
+    threads.run([partial(compute, *arrays, s, t, (T, B, m, n), lanes) for s, t, lanes in calls])
+    return dx, dh0, totals.sum(axis=0)[: q * n].reshape(q, n)

@@ -1,0 +1,208 @@
+"""Multiple shooting by kernels: all chunks of time side by side, then what joins them.
+
+Each chunk is rolled out from a guess of its first state. Where the recurrence forgets, it is
+enough to run the chunks again from the true end of the one before *until they meet* what is
+stored: the rest of it is the continuation. Where it does not, the states at the ends of chunks
+are corrected by Newton's method, with the tangents that were carried along.
+
+Source: Bock & Plitt 1984; Gander & Vandewalle 2007.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pararnn_solvers.compiled import numba_kernels as kernels
+from pararnn_solvers.compiled.numba_kernels import flat, kernel, parts
+from pararnn_solvers.compiled.program import Program
+from pararnn_solvers.linear import alignment, threads
+from pararnn_solvers.typing import Array
+
+SHARE = 1 / 16  # of the tolerance is left where chunks meet, so that seams do not add up
+MOST_EVALUATIONS = 4  # of each step, before a recurrence is taken for one that does not forget
+IN_FLIGHT = 8  # vectors that hide one another's latency
+
+
+class Shot(NamedTuple):
+    """What became of the chunks.
+
+    Attributes
+    ----------
+    norms : array, shape (n_iter + 1, batch)
+        Greatest jump between chunks at first, and then residual of the states.
+    joined : bool
+        Whether every residual is within the tolerance; otherwise the states are no solution.
+    evaluations : int
+        Steps of one sequence.
+    """
+
+    norms: Array
+    joined: bool
+    evaluations: int
+
+
+class Chunks:
+    """Chunks of S steps of a problem, and the kernels on them."""
+
+    def __init__(self, program: Program, x: Array | None, h: Array, S: int) -> None:
+        self.program, self.h, self.S = program, h, S
+        self.T, self.B, self.d = h.shape
+        self.P = -(-self.T // S)
+        self.m = 0 if x is None else x.shape[-1]
+        self.arrays = (flat(x, h.dtype), program.theta)
+        self.shape = (self.T, self.B, self.m, program.n)
+        self.where = "row" if kernels.in_rows(program) else "tile"
+
+    def ends(self) -> Array:
+        """Return the last states of all chunks but the last, (P - 1, B, d)."""
+        return self.h[self.S - 1 :: self.S][: self.P - 1]
+
+    def tiles(self) -> list[tuple[Any, ...]]:
+        """Return the lanes of each thread, S, and how many lanes a tile has."""
+        lanes, size = self.P * self.B, kernels.vector_size(self.program)
+        L = min(kernels.lanes_of_a_tile(self.program, self.m), -(-lanes // size) * size)
+        pieces = parts(lanes, self.h.size, size)
+        widest = max((b - a for a, b in pieces), default=1)
+        return [(piece, self.S, min(L, -(-widest // size) * size)) for piece in pieces]
+
+    def sweep(self, carry: Array) -> None:
+        """Roll all chunks out, from and to ``carry`` (P, B, K n)."""
+        k, n = self.program.k, self.program.n
+        sweep = kernel(self.program, self.where, "sweep", k, carry.shape[-1] // n)
+        arrays = (*self.arrays, carry.reshape(-1), self.h.reshape(-1), self.shape)
+        calls: list[tuple[Any, ...]]
+        if self.where == "tile":
+            calls = self.tiles()
+        else:
+            vectors = self.B * -(-n // kernels.vector_size(self.program))
+            together = max(1, IN_FLIGHT // vectors)
+            lanes = (0, self.B, 0, n)
+            calls = [(piece, self.S, together, lanes) for piece in parts(self.P, self.h.size)]
+        threads.run([partial(sweep, *arrays, *call) for call in calls])
+
+    def meet(self, starts: Array, atol: float, rtol: float) -> tuple[Array, Array]:
+        """Run chunks again until they meet; return the steps taken and what is left.
+
+        ``starts`` (P, B, d) become the states where chunks met, or their ends.
+        """
+        meet = kernel(self.program, self.where, "meet", self.program.k)
+        taken = np.zeros(self.P * self.B, np.int64)
+        tolerance = (self.h.dtype.type(atol), self.h.dtype.type(rtol))
+        calls: list[tuple[Any, ...]]
+        if self.where == "tile":
+            calls = self.tiles()
+        else:
+            lanes = (0, self.B, 0, self.program.n)
+            calls = [(p, self.S, lanes) for p in parts(self.P, self.h.size)]
+        residual = np.zeros((len(calls), self.B), self.h.dtype)
+        arrays = (*self.arrays, starts.reshape(-1), self.h.reshape(-1), taken)
+        threads.run(
+            [
+                partial(meet, *arrays, left, self.shape, *call, *tolerance)
+                for left, call in zip(residual, calls, strict=True)
+            ]
+        )
+        return taken.reshape(self.P, self.B), residual.max(axis=0, initial=0)
+
+
+def first_guess(h0: Array, P: int, guess: Array | None) -> Array:
+    """Return states to start P chunks from: those of a guess at the ends of chunks, or ``h_0``."""
+    starts = np.broadcast_to(h0, (P, *h0.shape)).copy()
+    if guess is not None:
+        starts[1:] = guess[: P - 1]
+    return starts
+
+
+def same(a: Array, b: Array) -> Any:
+    """Tell which states are equal, NaN to NaN."""
+    return ((a == b) | ((a != a) & (b != b))).all(axis=-1)
+
+
+def jumps(ends: Array, starts: Array) -> Array:
+    """Return the greatest jump from the end of a chunk to the start of the next, shape (B,)."""
+    with np.errstate(invalid="ignore"):
+        jump: Array = np.abs(ends - starts).max(axis=(0, 2), initial=0)
+    return jump
+
+
+def shoot(
+    program: Program,
+    x: Array | None,
+    h0: Array,
+    h: Array,
+    S: int,
+    atol: float,
+    rtol: float,
+    guess: Array | None = None,
+) -> Shot:
+    """Fill ``h (T, B, d)`` by chunks of S steps that run until they meet.
+
+    Every pass starts each chunk at the end of the one before as it was at the beginning of the
+    pass, so that the result depends on no order of threads. Chunks that do not meet within S
+    steps change the start of the next: another pass.
+
+    Notes
+    -----
+    Cost: one evaluation of each step, and one more of those before chunks meet.
+    """
+    chunks = Chunks(program, x, h, S)
+    T, B, _ = h.shape
+    starts = first_guess(h0, chunks.P, guess)
+    chunks.sweep(alignment.copy(starts))
+    norms = [jumps(chunks.ends(), starts[1:])]
+    residual, evaluations = np.zeros(B, h.dtype), T * B
+    while True:
+        true = np.concatenate([h0[None], chunks.ends()])[: chunks.P]
+        if same(true, starts).all():
+            return Shot(np.stack([*norms, residual]), True, evaluations)
+        if evaluations > MOST_EVALUATIONS * T * B:
+            return Shot(np.stack([*norms, jumps(true, starts)]), False, evaluations)
+        starts = true
+        taken, left = chunks.meet(alignment.copy(starts), SHARE * atol, SHARE * rtol)
+        residual = np.maximum(residual, left)
+        evaluations += int(taken.sum())
+
+
+def shoot_newton(
+    program: Program,
+    x: Array | None,
+    h0: Array,
+    h: Array,
+    S: int,
+    atol: float,
+    rtol: float,
+    scan: Any,
+    max_iter: int,
+    guess: Array | None = None,
+) -> Shot:
+    """Fill ``h (T, B, d)`` by chunks of S steps whose first states Newton's method corrects.
+
+    Notes
+    -----
+    Cost of an iteration: one evaluation of each step with its tangent, and one linear recurrence
+    over the chunks.
+    """
+    chunks = Chunks(program, x, h, S)
+    T, B, d = h.shape
+    k, n, P = program.k, program.n, chunks.P
+    starts = first_guess(h0, P, guess)
+    identity = np.broadcast_to(np.eye(k, dtype=h.dtype)[:, :, None], (P, B, k, k, n))
+    norms: list[Array] = []
+    for i in range(max_iter + 1):
+        carry = alignment.copy(np.concatenate([starts, identity.reshape(P, B, k * k * n)], axis=-1))
+        chunks.sweep(carry)
+        ends, blocks = chunks.ends(), carry[:-1, :, d:].reshape(P - 1, B, k, k, n)
+        with np.errstate(all="ignore"):
+            jump = ends - starts[1:]
+        norms.append(np.abs(jump).max(axis=(0, 2), initial=0))
+        tolerance = SHARE * (atol + rtol * np.abs(ends).max(axis=-1, initial=0))
+        if (np.abs(jump).max(axis=-1, initial=0) <= tolerance).all():
+            return Shot(np.stack(norms), True, (i + 1) * T * B)
+        if not np.isfinite(norms[-1]).all() or i == max_iter:
+            break
+        with np.errstate(all="ignore"):
+            starts[1:] += scan(blocks, np.ascontiguousarray(jump))
+    return Shot(np.stack(norms), False, len(norms) * T * B)

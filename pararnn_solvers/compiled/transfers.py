@@ -1,0 +1,293 @@
+"""Between memory and tuples of vectors: what a step needs of one row, and what it returns.
+
+A *row* is what belongs to one sequence at one time: n channels of one or more components, one
+component after the other, in a flat array. A :class:`Place` says where in a row a component is. A
+vector holds neighbouring channels of a row; or, in a *tile*, whose rows are L lanes wide, the same
+channel of neighbouring lanes.
+"""
+
+# Kernels are written in the language of Numba, which mypy does not know.
+# mypy: disable-error-code="import-untyped, no-untyped-call, misc"
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from pararnn_solvers.compiled.arithmetic import Emit, broadcast, constant
+from pararnn_solvers.linear.simd import VectorType
+
+
+class Place(NamedTuple):
+    """Where a component is in a row of n channels: at ``offset + component * n``.
+
+    Attributes
+    ----------
+    offset, component : int
+    channels : bool
+        Whether there is a value for each channel; otherwise one serves all.
+    """
+
+    offset: int
+    component: int
+    channels: bool
+
+
+class _Address:
+    """Emits the code that finds a component."""
+
+    def __init__(self, context: Any, builder: Any, array_type: Any, array: Any) -> None:
+        self.builder = builder
+        self.data = context.make_array(array_type)(context, builder, array).data
+        self.vector = context.get_value_type(VectorType(array_type.dtype))
+        self.align = array_type.dtype.bitwidth // 8
+
+    def index(self, place: Place, row: Any, n: Any, c: Any) -> Any:
+        b = self.builder
+        skipped = b.mul(n, ir.Constant(n.type, place.component))
+        index = b.add(b.add(row, skipped), ir.Constant(n.type, place.offset))
+        return b.add(index, c) if place.channels else index
+
+    def pointer(self, index: Any) -> Any:
+        return self.builder.bitcast(self.builder.gep(self.data, [index]), self.vector.as_pointer())
+
+    def load(self, index: Any) -> Any:
+        return self.builder.load(self.pointer(index), align=self.align)
+
+    def store(self, index: Any, vector: Any) -> None:
+        self.builder.store(vector, self.pointer(index), align=self.align)
+
+    def load_first(self, index: Any, count: Any) -> Any:
+        """Load the first elements only; zero in the place of the others."""
+        zeros = constant(self.vector, 0.0)
+        mask, pointer, align = self.first(count), self.pointer(index), self.alignment()
+        kinds = [pointer.type, align.type, mask.type, self.vector]
+        load = self.declare("load", self.vector, kinds)
+        return self.builder.call(load, [pointer, align, mask, zeros])
+
+    def store_first(self, index: Any, vector: Any, count: Any) -> None:
+        mask, pointer, align = self.first(count), self.pointer(index), self.alignment()
+        kinds = [self.vector, pointer.type, align.type, mask.type]
+        store = self.declare("store", ir.VoidType(), kinds)
+        self.builder.call(store, [vector, pointer, align, mask])
+
+    def prefetch(self, index: Any) -> None:
+        word = ir.IntType(32)
+        pointer = self.builder.bitcast(self.pointer(index), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        read, keep, data = (ir.Constant(word, value) for value in (0, 3, 1))
+        self.builder.call(function, [pointer, read, keep, data])
+
+    def first(self, count: Any) -> Any:
+        """Return a mask that is true for the first elements."""
+        numbers = ir.VectorType(ir.IntType(32), self.vector.count)
+        each = ir.Constant(numbers, list(range(self.vector.count)))
+        many = broadcast(self.builder, self.builder.trunc(count, ir.IntType(32)), numbers)
+        return self.builder.icmp_signed("<", each, many)
+
+    def alignment(self) -> Any:
+        return ir.Constant(ir.IntType(32), self.align)
+
+    def declare(self, verb: str, result: Any, kinds: list[Any]) -> Any:
+        suffix = f"v{self.vector.count}{self.vector.element.intrinsic_name}.p0"
+        kind = ir.FunctionType(result, kinds)
+        return cgutils.get_or_insert_function(
+            self.builder.module, kind, f"llvm.masked.{verb}.{suffix}"
+        )
+
+    def splat(self, index: Any) -> Any:
+        scalar = self.builder.load(self.builder.gep(self.data, [index]))
+        return broadcast(self.builder, scalar, self.vector)
+
+
+def _tuple_type(array: Any, size: int) -> Any:
+    # A tuple of none has no type of element; nothing reads the one that stands in for it.
+    return types.UniTuple(VectorType(array.dtype), max(1, size))
+
+
+def _filled(context: Any, builder: Any, kind: Any, values: list[Any], vector: Any) -> Any:
+    return context.make_tuple(builder, kind, values or [ir.Constant(vector, ir.Undefined)])
+
+
+@cache
+def row_reader(places: tuple[Place, ...], partial: bool = False) -> Any:
+    """Return ``read(array, row, n, c)``: for each place, a vector of channels c, c + 1, ...
+
+    ``partial``: there are fewer than a vector's elements left; only channels below n are read.
+    """
+
+    @intrinsic
+    def read(typing: Any, array: Any, row: Any, n: Any, c: Any) -> tuple[Any, Emit]:
+        result = _tuple_type(array, len(places))
+
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            at = _Address(context, builder, array, args[0])
+            row, n, c = args[1:]
+
+            def load(place: Place) -> Any:
+                index = at.index(place, row, n, c)
+                if not place.channels:
+                    return at.splat(index)
+                return at.load_first(index, builder.sub(n, c)) if partial else at.load(index)
+
+            found = [load(place) for place in places]
+            return _filled(context, builder, result, found, at.vector)
+
+        return result(array, types.int64, types.int64, types.int64), emit
+
+    return read
+
+
+@cache
+def row_prefetcher(places: tuple[Place, ...]) -> Any:
+    """Return ``prefetch(array, row, n, c)``: bring what :func:`row_reader` reads into the cache."""
+
+    @intrinsic
+    def prefetch(typing: Any, array: Any, row: Any, n: Any, c: Any) -> tuple[Any, Emit]:
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            at = _Address(context, builder, array, args[0])
+            for place in places:
+                at.prefetch(at.index(place, *args[1:]))
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, types.int64, types.int64), emit
+
+    return prefetch
+
+
+@cache
+def splat_reader(places: tuple[Place, ...]) -> Any:
+    """Return ``read(array, row, n, c)``: for each place, channel c in every element."""
+
+    @intrinsic
+    def read(typing: Any, array: Any, row: Any, n: Any, c: Any) -> tuple[Any, Emit]:
+        result = _tuple_type(array, len(places))
+
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            at = _Address(context, builder, array, args[0])
+            found = [at.splat(at.index(place, *args[1:])) for place in places]
+            return _filled(context, builder, result, found, at.vector)
+
+        return result(array, types.int64, types.int64, types.int64), emit
+
+    return read
+
+
+@cache
+def tile_reader(places: tuple[Place, ...]) -> Any:
+    """Return ``read(tile, row, n, c, lane, L)``: channel c of lanes ``lane``, ``lane + 1``, ..."""
+
+    @intrinsic
+    def read(
+        typing: Any, array: Any, row: Any, n: Any, c: Any, lane: Any, lanes: Any
+    ) -> tuple[Any, Emit]:
+        result = _tuple_type(array, len(places))
+
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            at = _Address(context, builder, array, args[0])
+            *where, lane, lanes = args[1:]
+            found = [
+                at.load(builder.add(builder.mul(at.index(place, *where), lanes), lane))
+                for place in places
+            ]
+            return _filled(context, builder, result, found, at.vector)
+
+        return result(array, *[types.int64] * 5), emit
+
+    return read
+
+
+@cache
+def row_writer(places: tuple[Place | None, ...], partial: bool = False) -> Any:
+    """Return ``write(array, row, n, c, values)``, which writes what :func:`row_reader` reads.
+
+    A value whose place is None goes nowhere.
+    """
+
+    @intrinsic
+    def write(typing: Any, array: Any, row: Any, n: Any, c: Any, values: Any) -> tuple[Any, Emit]:
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            at = _Address(context, builder, array, args[0])
+            for i, place in enumerate(places):
+                if place is None:
+                    continue
+                value = builder.extract_value(args[4], i)
+                row, n, c = args[1:4]
+                index = at.index(place, row, n, c)
+                if partial:
+                    at.store_first(index, value, builder.sub(n, c))
+                else:
+                    at.store(index, value)
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, types.int64, types.int64, values), emit
+
+    return write
+
+
+@cache
+def tile_writer(places: tuple[Place | None, ...]) -> Any:
+    """Return ``write(tile, row, n, c, lane, lanes, values)``, as :func:`row_writer` does."""
+
+    @intrinsic
+    def write(
+        typing: Any, array: Any, row: Any, n: Any, c: Any, lane: Any, lanes: Any, values: Any
+    ) -> tuple[Any, Emit]:
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            at = _Address(context, builder, array, args[0])
+            *where, lane, lanes, values = args[1:]
+            for i, place in enumerate(places):
+                if place is None:
+                    continue
+                index = builder.add(builder.mul(at.index(place, *where), lanes), lane)
+                at.store(index, builder.extract_value(values, i))
+            return context.get_dummy_value()
+
+        return types.void(array, *[types.int64] * 5, values), emit
+
+    return write
+
+
+@intrinsic
+def transpose(
+    typing: Any, source: Any, start: Any, pitch: Any, target: Any, begin: Any, width: Any
+) -> tuple[Any, Emit]:
+    """``transpose(a, i, p, b, j, q)``: as many rows as a vector has elements, in registers.
+
+    Row r is at ``a[i + r p]``; what were columns goes to ``b[j + r q]``.
+    """
+    size = VectorType(source.dtype).size
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        a, i, p, b, j, q = args
+        at, to = (
+            _Address(context, builder, kind, value) for kind, value in ((source, a), (target, b))
+        )
+
+        def place(first: Any, step: Any, r: int) -> Any:
+            return builder.add(first, builder.mul(step, ir.Constant(step.type, r)))
+
+        rows = [at.load(place(i, p, r)) for r in range(size)]
+        s = 1
+        while s < size:
+            # Exchange the off-diagonal s x s blocks of all 2s x 2s blocks.
+            upper = [e if not e & s else size + e - s for e in range(size)]
+            lower = [e + s if not e & s else size + e for e in range(size)]
+            for r in [r for r in range(size) if not r & s]:
+                rows[r], rows[r + s] = (
+                    builder.shuffle_vector(
+                        rows[r], rows[r + s], ir.Constant(ir.VectorType(ir.IntType(32), size), mask)
+                    )
+                    for mask in (upper, lower)
+                )
+            s *= 2
+        for r in range(size):
+            to.store(place(j, q, r), rows[r])
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, types.int64, target, types.int64, types.int64), emit

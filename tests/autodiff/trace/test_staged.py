@@ -1,0 +1,231 @@
+"""A staged trace equals the step it was made of, or says why there is none."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pararnn_solvers.autodiff.trace.staged import trace_staged
+from pararnn_solvers.autodiff.trace.stages import cut
+from pararnn_solvers.errors import InvalidInput, NotTraceable
+from pararnn_solvers.functions import sigmoid
+from tests.dense_steps import DENSE, dense, gru, weights
+
+RNG = np.random.default_rng(0)
+D, M = 6, 4
+W, U, Q = weights(RNG, (D, D), (D, D), (D, 3 * D))
+V = RNG.normal(size=(M, D))
+STACK = RNG.normal(size=(3, D, D))
+HIGH = RNG.normal(size=(2 * D, D))
+BIAS = RNG.normal(size=D)
+
+
+def check(step, theta, d=D, m=M, other=None):
+    """Assert that the trace equals the step, for the theta it was made with and for another."""
+    h, x = RNG.normal(size=(3, 2, d)), None if m is None else RNG.normal(size=(3, 2, m))
+    trace = trace_staged(step, h, x, theta)
+    for given_theta in [theta] if other is None else [theta, other]:
+        expected = step(h, x, given_theta)
+        np.testing.assert_allclose(trace.apply(h, x, given_theta), expected, rtol=1e-12, atol=1e-13)
+    return trace
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_the_trace_equals_the_step(name):
+    step, d, m, theta = dense(name, np.random.default_rng(1))
+    other = dense(name, np.random.default_rng(2))[-1]
+    check(step, theta, d, m, other)
+
+
+@given(st.sampled_from(DENSE), st.integers(2, 12), st.integers(1, 13), st.integers(0, 99))
+@settings(deadline=None, max_examples=60)
+def test_the_trace_equals_the_step_for_any_size(name, n, m, seed):
+    step, d, m, theta = dense(name, np.random.default_rng(seed), n, m)
+    check(step, theta, d, m)
+
+
+@dataclasses.dataclass
+class Fields:
+    W: np.ndarray
+    gain: float = 1.5
+
+
+# Each is a way to write np.tanh(h @ W + ...), or something close to it.
+WAYS = {
+    "matmul": (lambda h, x, W: np.matmul(h, W), W),
+    "transposed": (lambda h, x, W: h @ W.T, W),
+    "transposed by axes": (lambda h, x, W: h @ np.swapaxes(W, 0, 1), W),
+    "dot": (lambda h, x, W: np.dot(h, W), W),
+    "method": (lambda h, x, W: h.dot(W), W),
+    "inner": (lambda h, x, W: np.inner(h, W), W),
+    "tensordot": (lambda h, x, W: np.tensordot(h, W, axes=1), W),
+    "tensordot of axes": (lambda h, x, W: np.tensordot(h, W, axes=([-1], [1])), W),
+    "einsum": (lambda h, x, W: np.einsum("...i,ij->...j", h, W), W),
+    "einsum, matrix first": (lambda h, x, W: np.einsum("ij, ...j -> ...i", W, h), W),
+    "einsum, all gates": (lambda h, x, W: np.einsum("...i,gij->...gj", h, W).sum(-2), STACK),
+    "column": (lambda h, x, W: (W @ h[..., None])[..., 0], W),
+    "row": (lambda h, x, W: (h[..., None, :] @ W)[..., 0, :], W),
+    "stack of matrices": (lambda h, x, W: (h[..., None, None, :] @ W).sum((-3, -2)), STACK),
+    "one of a stack": (lambda h, x, W: h @ W[1], STACK),
+    "columns": (lambda h, x, W: h @ W[:, :D] * (h @ W[:, D:])[..., :D], Q),
+    "gates": (lambda h, x, W: np.prod(np.stack(np.split(h @ W, 3, axis=-1)), axis=0), Q),
+    "reshaped": (lambda h, x, W: (h @ W).reshape(*h.shape[:-1], 3, D).sum(-2), Q),
+    "reshaped matrix": (lambda h, x, w: h @ w.reshape(D, D), W.ravel()),
+    "computed matrix": (lambda h, x, W: h @ np.linalg.solve(W, np.eye(D)), W + 3 * np.eye(D)),
+    "function of a matrix": (lambda h, x, W: h @ sigmoid(W), W),
+    "parts of a factorization": (lambda h, x, W: h @ np.linalg.qr(W).Q, W),
+    "selected entries": (lambda h, x, W: h @ np.where(W > 0, W, 0), W),
+    "joined matrices": (lambda h, x, p: np.split(h @ np.hstack(p), 2, -1)[1], [W, U]),
+    "product of matrices": (lambda h, x, p: h @ (p[0] @ p[1]), [W, U]),
+    "product of products": (lambda h, x, p: (h @ p[0]) @ p[1], [W, U]),
+    "dataclass": (lambda h, x, p: p.gain * (h @ p.W) + p.gain**2, Fields(W)),
+    "matrix of another place": (lambda h, x, _: h @ W + BIAS, None),
+    "vector of another place": (lambda h, x, W: h @ W + np.linspace(0, 1, D), W),
+    "an input by state": (lambda h, x, p: (h * (x @ p[1])) @ p[0], [W, V]),
+    "an input only": (lambda h, x, V: 0.5 * h + np.tanh(x @ V) @ U, V),
+    "an input, narrow": (lambda h, x, p: h @ W + np.tanh(x @ p[0]) @ p[1], [V[:, :3], W[:3]]),
+    "an input, a number": (lambda h, x, v: h @ W * (x @ v)[..., None], V[:, 0]),
+    "both": (lambda h, x, p: np.concatenate([h, x @ p[1]], axis=-1) @ p[0], [HIGH, V]),
+    "with a bias": (
+        lambda h, x, W: np.concatenate([x, h, np.ones((*h.shape[:-1], 1))], axis=-1) @ W,
+        np.vstack([V, W, BIAS]),
+    ),
+    "a condition": (lambda h, x, W: np.where(h @ W > 0, h, -h), W),
+    "no product": (lambda h, x, a: a * h, BIAS),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_products_may_be_written_in_many_ways(way):
+    step, theta = WAYS[way]
+    check(step, theta)
+
+
+@pytest.mark.skipif(not hasattr(np, "vecmat"), reason="NumPy 2.2")
+def test_products_of_newer_numpy():
+    check(lambda h, x, W: np.matvec(W, h) + np.vecmat(h, W), W)
+
+
+def test_products_of_one_row_are_one():
+    def step(h, x, p):
+        r, z = sigmoid(h @ p[0] + x), sigmoid(h @ p[1])
+        return z * np.tanh(h @ p[2]) + r * h
+
+    trace = check(step, [W, U, V[:1] * W], m=D)
+    (product,) = trace.products
+    assert product.shape == (D, 3 * D)
+    assert [str(node) for node in product.operand] == ["h0"]
+
+
+def test_products_with_inputs_are_hoisted():
+    step, d, m, theta = dense("gru", RNG)
+    trace = check(step, theta, d, m)
+    assert [(p.level, p.shape) for p in trace.products] == [(0, (m, 3 * d)), (1, (d, 3 * d))]
+    assert trace.hoisted == trace.products[:1]
+
+
+def test_levels_follow_from_what_waits_for_what():
+    step, d, m, theta = dense("minimal gated unit", RNG)
+    trace = check(step, theta, d, m)
+    assert [p.level for p in trace.products] == [0, 1, 2]
+    stages, operands, stored = cut(trace)
+    # The gate is an operand's factor and is needed again at the end: stored, not computed twice.
+    assert [stage.code.functions for stage in stages] == [("sigmoid",), ("tanh",)]
+    assert (operands, stored) == ({2: 0}, 2)
+
+
+def test_a_state_of_components():
+    step, d, m, theta = dense("lstm", RNG)
+    trace = check(step, theta, d, m)
+    assert (trace.components, trace.channels) == (2, d // 2)
+    assert [str(node) for node in trace.products[-1].operand] == ["h1"]
+
+
+def test_products_that_are_not_used_are_left_out():
+    def step(h, x, p):
+        h @ p[1]
+        return np.tanh(h @ p[0])
+
+    assert len(check(step, [W, U]).products) == 1
+
+
+def test_leaves_that_are_no_floats_are_constants():
+    trace = check(lambda h, x, p: h @ p[0] ** p[1]["power"], [W, {"power": 2}])
+    assert trace.constants == (("theta[1]['power']", 2),)
+
+
+def test_float32_stays():
+    step, d, m, theta = dense("gru", RNG, dtype=np.float32)
+    h, x = np.ones((2, d), np.float32), np.ones((2, m), np.float32)
+    out = trace_staged(step, h, x, theta).apply(h, x, theta)
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out, step(h, x, theta), rtol=1e-6)
+
+
+REFUSED = {
+    "function": (lambda h, x, W: np.sort(h @ W), W, "numpy.sort"),
+    "sum": (lambda h, x, W: h @ W / np.sum(h), W, "numpy.sum over an axis of several channels"),
+    "norm": (lambda h, x, w: h * (h @ w)[..., None], BIAS, r"matrix of shape \(6, 1\); with"),
+    "narrow": (lambda h, x, p: np.tanh(h @ p[0]) @ p[1], [W[:, :5], W[:5]], "multiple of"),
+    "writes": (lambda h, x, b: b.__setitem__(0, 1), BIAS, "writes into an array computed from"),
+    "writes in place": (lambda h, x, b: b.__iadd__(h @ W), BIAS, "writes into an array computed"),
+    "number": (lambda h, x, W: h @ W * float(W[0, 0]), W, "plain number"),
+    "condition": (lambda h, x, W: h @ W if W[0, 0] > 0 else h, W, "asks whether"),
+    "indexed": (lambda h, x, b: b[h > 0], BIAS, "indexes by a traced value"),
+    "shape": (lambda h, x, W: (h @ W)[..., None], W, r"returns shape \(6, 1\)"),
+    "sizes": (lambda h, x, W: h @ W[:4], W, "raises ValueError"),
+    "two states": (lambda h, x, W: h * (h @ h), W, "matmul"),
+    "other": (lambda h, x, W: np.einsum("...i,...i,ij->...j", h, h, W), W, "einsum"),
+    "ranks": (lambda h, x, W: np.dot(h, W[None]), W, "stack of matrices"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_says_why(case):
+    step, theta, message = REFUSED[case]
+    with pytest.raises(NotTraceable, match=message):
+        trace_staged(step, np.ones(D), np.ones(M), theta)
+
+
+def test_state_and_inputs_side_by_side_can_only_be_multiplied():
+    with pytest.raises(NotTraceable, match="joins an array of components with one that is not"):
+        trace_staged(lambda h, x, W: np.concatenate([h, x], -1)[:D], np.ones(D), np.ones(5), None)
+
+
+def test_one_channel_is_not_dense():
+    with pytest.raises(NotTraceable, match="no channels"):
+        trace_staged(lambda h, x, a: a * h, np.ones(1), np.ones(1), 0.5)
+
+
+def test_a_theta_of_other_shapes_is_refused():
+    step, d, m, theta = dense("elman", RNG)
+    trace = trace_staged(step, np.ones(d), np.ones(m), theta)
+    with pytest.raises(InvalidInput, match="trace step again"):
+        trace.weights([*theta[:2], np.ones(2 * d)])
+
+
+def test_a_trace_holds_no_parameters():
+    trace = trace_staged(lambda h, x, p: np.tanh(h @ p), np.ones(D), None, W)
+    assert trace.tape.theta is None
+    assert not trace.tape.leaves
+
+
+def test_the_reason_is_that_of_the_trace_which_came_furthest():
+    """With one component a slice is refused; with two only the sort is."""
+
+    def step(h, x, W):
+        return np.sort(np.concatenate([h[..., : D // 2], np.tanh(h[..., D // 2 :] @ W)], -1))
+
+    with pytest.raises(NotTraceable, match=r"numpy\.sort"):
+        trace_staged(step, np.ones(D), None, W[:3, :3])
+
+
+def test_tracing_leaves_the_step_as_it_is():
+    """What is registered for staged traces changes no other array."""
+    step, d, m, theta = dense("gru", RNG)
+    h, x = np.ones(d), np.ones(m)
+    before = step(h, x, theta)
+    trace_staged(gru, h, x, theta)
+    np.testing.assert_array_equal(step(h, x, theta), before)
