@@ -114,7 +114,7 @@ def solve(
     system = make_system(recurrence, x, h0, theta, steps)
     chosen, (backend_name, scan) = solvers.load(method), load_backend(backend)
     flat = with_program(with_one_batch_axis(system), backend, compiled)
-    if flat.program is None:  # a trace shows what the probe looks for
+    if not flat.is_compiled:  # a trace shows what the probe looks for
         probe(flat)
     check_memory(flat, chosen)
     flat = replace(flat, tally=Tally())  # what was only tried does not count
@@ -128,7 +128,7 @@ def solve(
         solution,
         method=solution.method or label,
         backend=backend_name,
-        compiled=flat.program is not None,
+        compiled=solution.compiled or flat.program is not None,
     )
     if not solution.success and solution.status is not Status.STOPPED:
         if on_failure == "raise":
@@ -163,7 +163,7 @@ def rollout(
     system = make_system(recurrence, x, h0, theta, steps)
     flat = with_program(with_one_batch_axis(system), "auto", compiled)
     h = alignment.empty(system.shape, system.h0.dtype)
-    if flat.program is None:
+    if not flat.is_compiled:
         rollout_system(system, h)  # whose batch axes `step` may tell apart
     else:
         rollout_system(flat, h.reshape(flat.shape))

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers.errors import InvalidInput, NotTraceable
-from pararnn_solvers.system import System, numba_kernels
+from pararnn_solvers.solvers.sequential import rollout_system
+from pararnn_solvers.system import System, Tally
 from pararnn_solvers.validation import close
 
 COMPILE_FROM = 1 << 17  # numbers in a trajectory for which a second of compiling is soon earned
@@ -58,19 +59,32 @@ def obstacle(system: System, backend: Any, compiled: bool | None) -> str:
         return f"its derivatives are asked for by jacobian={system.recurrence.jacobian!r}"
     if backend not in ("auto", "numba"):
         return f"backend is {backend!r}, and kernels are their own"
-    if k > MOST_COMPONENTS:
+    if k > MOST_COMPONENTS and system.recurrence.block_size is not None:
         return f"blocks are {k} x {k}, at most {MOST_COMPONENTS} x {MOST_COMPONENTS} are compiled"
     return ""
 
 
 def traced(system: System) -> System:
-    """Return the system with its program: one call of `step` on traced arrays."""
+    """Return the system with its program: one call of `step` on traced arrays.
+
+    A step whose channels couple is traced as elementwise stages between matrix products.
+    """
     from pararnn_solvers.compiled.program import program  # imports Numba
 
-    k, _ = system.recurrence.structure(system.shape[-1])
-    made = program(system.recurrence.step, system.h0, system.x, system.theta, k)
-    made.require_functions()
-    return replace(system, program=made)
+    step, h0, x, theta = system.recurrence.step, system.h0, system.x, system.theta
+    k, n = system.recurrence.structure(system.shape[-1])
+    if k <= MOST_COMPONENTS:
+        try:
+            made = program(step, h0, x, theta, k)
+            made.require_functions()
+            return replace(system, program=made)
+        except NotTraceable:
+            if n > 1:
+                raise
+    from pararnn_solvers.autodiff.trace.staged import trace_staged
+    from pararnn_solvers.compiled.dense import compile_dense
+
+    return replace(system, dense=compile_dense(trace_staged(step, h0, x, theta)))
 
 
 def agrees(system: System) -> bool:
@@ -78,11 +92,11 @@ def agrees(system: System) -> bool:
     if 0 in system.shape:
         return True
     x = None if system.x is None else system.x[:1, :1]
-    few = replace(system, x=x, h0=system.h0[:1], steps=1)
-    h = system.h0[None, :1] + system.h0.dtype.type(0.1)
-    return close(
-        numba_kernels().evaluate(few.program, h, x), replace(few, program=None).evaluate(h)
-    )
+    h0 = system.h0[:1] + system.h0.dtype.type(0.1)
+    few = replace(system, x=x, h0=h0, steps=1, tally=Tally())
+    h = np.empty((1, *h0.shape), h0.dtype)
+    rollout_system(few, h)
+    return close(h, replace(few, program=None, dense=None).evaluate(h0[None]))
 
 
 def disagreement(system: System, compiled: bool | None) -> System:

@@ -46,7 +46,9 @@ class System:
     tally : Tally
         Counts evaluations; the parts of a system count on the tally of the whole.
     program : Program, optional
-        `recurrence.step` as compiled kernels, which then run in its place. One batch axis only.
+        `recurrence.step` as compiled kernels, which then run in its place.
+    dense : Program of :mod:`~pararnn_solvers.compiled.dense`, optional
+        Where channels couple by matrix products: kernels for rollout and multiple shooting only.
     """
 
     recurrence: Recurrence
@@ -57,6 +59,7 @@ class System:
     stride: int = 1
     tally: Tally = field(default_factory=Tally, repr=False, compare=False)
     program: Any = field(default=None, repr=False, compare=False)
+    dense: Any = field(default=None, repr=False, compare=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,6 +67,11 @@ class System:
         length = self.steps if self.x is None else self.x.shape[0]
         assert length is not None  # validated by the callers of System
         return (length, *self.h0.shape)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether there are kernels for rollout and multiple shooting."""
+        return self.program is not None or self.dense is not None
 
     def previous(self, h: Array) -> Array:
         """Return the trajectory one step earlier: ``h_0, h_1 ... h_{T-1}``."""
@@ -176,9 +184,9 @@ class System:
             chunks = self.x[: whole * chunk].reshape(whole, chunk, *self.x.shape[1:])
             x = np.moveaxis(chunks, 1, self.h0.ndim)  # (P, *batch, S, m)
         composed = compose(self.recurrence, chunk)
-        return replace(
-            self, recurrence=composed, x=x, steps=whole, stride=self.stride * chunk, program=None
-        )
+        stride = self.stride * chunk
+        whole_chunks = replace(self, recurrence=composed, x=x, steps=whole, stride=stride)
+        return replace(whole_chunks, program=None, dense=None)  # they are of a single step
 
 
 def numba_kernels() -> Any:

@@ -37,20 +37,18 @@ class Shot(NamedTuple):
 
     Attributes
     ----------
-    h : array, shape (T, batch, d)
-    residual_norms : array, shape (2, batch)
+    norms : array, shape (2, batch)
         Greatest ``|h_t - f(h_{t-1})|`` after the first sweep and at the end, in the units of the
         state. It is zero but for rounding where no row has met another one.
     evaluations : int
         How often a step was taken from one state.
-    solved : array of bool, shape (batch,)
+    joined : array of bool, shape (batch,)
         Whether all rows have met; if not, the recurrence does not forget within the chunks.
     """
 
-    h: Array
-    residual_norms: Array
+    norms: Array
+    joined: Array
     evaluations: int
-    solved: Array
 
 
 def shoot_dense(
@@ -58,10 +56,9 @@ def shoot_dense(
     x: Array | None,
     h0: Array,
     theta: Any,
+    h: Array,
     *,
-    steps: int | None = None,
-    atol: float | None = None,
-    rtol: float | None = None,
+    bounds: tuple[float, float],
     chunk: int | None = None,
     forgets: int | None = None,
 ) -> Shot:
@@ -74,11 +71,11 @@ def shoot_dense(
     h0 : array, shape (batch, d)
     theta : nested containers
         Like that of the trace.
-    steps : int, optional
-        T where x is None.
-    atol, rtol : float, optional
-        Rows meet where they differ by less than 1/16 of ``atol + rtol |h_t|`` in the maximum norm.
-        Default ``eps**0.75``.
+    h : array, shape (T, batch, d)
+        C-contiguous; becomes the trajectory.
+    bounds : (float, float)
+        ``atol, rtol``: rows meet where they differ by less than 1/16 of ``atol + rtol |h_t|`` in
+        the maximum norm.
     chunk : int, optional
         About how many steps a chunk has. Chunks differ by one step at most.
     forgets : int, optional
@@ -88,16 +85,15 @@ def shoot_dense(
     Returns
     -------
     Shot
-        Not solved where rows have not met when every step was taken three times.
+        Not joined where rows have not met when every step was taken three times.
 
     Notes
     -----
     Cost: ``1 + forgets / chunk`` evaluations a step where the recurrence forgets; 3 where it does
     not. Memory beside the result: the products with x, and a few states for each chunk.
     """
-    T = _steps(x, steps)
+    T = len(h)
     data = prepare(program, x, h0, theta, T)
-    h = np.empty((T, *h0.shape), program.trace.dtype)
     pieces = max(1, round(T / (chunk or _chunk(data, forgets or FORGETS))))
     starts = np.arange(pieces + 1) * T // pieces
     sequence = np.tile(np.arange(data.batch), pieces)
@@ -105,8 +101,7 @@ def shoot_dense(
         np.repeat(starts[:-1], data.batch) * data.batch + sequence,
         np.repeat(np.diff(starts), data.batch),
     )
-    tolerance = [float(np.finfo(h.dtype).eps) ** 0.75 if t is None else t for t in (atol, rtol)]
-    return _settle(data, h, np.asarray(h0, h.dtype), chunks, CLOSE * np.array(tolerance))
+    return _settle(data, h, np.asarray(h0, h.dtype), chunks, CLOSE * np.array(bounds))
 
 
 def rollout_dense(
@@ -181,11 +176,11 @@ def _settle(data: Data, h: Array, h0: Array, chunks: _Chunks, tolerance: Array) 
         pending = pending[pending < rows]
     if pending.size:
         gap[pending] = np.fmax(gap[pending], _gaps(data, states, chunks.position[pending]))
-    solved = np.ones(batch, bool)
-    solved[pending % max(batch, 1)] = False
+    joined = np.ones(batch, bool)
+    joined[pending % max(batch, 1)] = False
     by_chunk = np.stack([before, gap]).reshape(2, rows // max(batch, 1), batch)
     norms = by_chunk.max(axis=1, initial=0)
-    return Shot(h, norms, evaluations, solved)
+    return Shot(norms, joined, evaluations)
 
 
 def _gaps(data: Data, states: Array, position: Array) -> Array:

@@ -67,26 +67,30 @@ def kernel(program: Program, where: str, name: str, *sizes: int) -> Any:
     Compiled once for each step, and kept on disk. ``sizes`` are what the kernel asks for between
     the function and the places.
     """
-    source = {
-        "sweep": program.step_source if sizes[0] == sizes[-1] else program.tangent_source,
-        "meet": program.step_source,
-        "apply": program.jacobian_source if sizes[-1] else program.step_source,
-        "newton": program.newton_source if name == "newton" else "",
-        "adjoint": program.adjoint_source if name == "adjoint" else "",
-    }[name]
     options: tuple[Any, ...] = (program.drive_places, program.parameter_places)
     if where == "row":
         options += (program.n % vector_size(program) > 0,)
-    key = (where, name, source, sizes, options)
+    key = (program.step_source, where, name, sizes, options)  # the step determines its derivatives
     with _lock:
         if key not in _known:
-            build = BUILDERS[where, name]
-            digest = cache.digest(*map(str, key))
-            function = cache.unique(build(compile_source(source), *sizes, *options), digest)
-            _known[key] = jitted(function)
+            source = getattr(program, function_of(name, sizes))
+            digest = cache.digest(source, *map(str, key))
+            build = BUILDERS[where, name](compile_source(source), *sizes, *options)
+            _known[key] = jitted(cache.unique(build, digest))
             cache.keep(_known[key], digest)
             cache.keep_source(digest, source)
         return _known[key]
+
+
+def function_of(name: str, sizes: tuple[int, ...]) -> str:
+    """Return which source of a program a kernel is built around."""
+    if name == "sweep":
+        k, K = sizes
+        return "step_source" if k == K else "tangent_source"
+    if name == "apply":
+        _, q = sizes
+        return "jacobian_source" if q else "step_source"
+    return {"meet": "step_source", "newton": "newton_source", "adjoint": "adjoint_source"}[name]
 
 
 def flat(array: Array | None, dtype: Any) -> Array:

@@ -64,14 +64,14 @@ class Auto:
         tried_enough = isinstance(method, Sequential) or method.window is not None
         if solution.success or solution.status is Status.STOPPED or tried_enough:
             return solution
-        if system.program is not None:
+        if system.is_compiled:
             return finish_sequentially(solution, stopping)
         return finish_windowed(solution, scan, stopping, observe)
 
 
 def choose(system: System) -> tuple[Newton | Sequential, str]:
     """Return the method for a system, and the reason."""
-    if system.program is not None:
+    if system.is_compiled:
         return choose_compiled(system)
     T = system.shape[0]
     exponent = largest_exponent(system)
@@ -95,17 +95,23 @@ def choose(system: System) -> tuple[Newton | Sequential, str]:
 
 def choose_compiled(system: System) -> tuple[Newton | Sequential, str]:
     """Return the method where kernels run: stepping, or shooting where that must be faster."""
-    from pararnn_solvers.compiled import shooting_policy as policy  # imports Numba
+    from pararnn_solvers.compiled import dense_policy  # imports Numba
+    from pararnn_solvers.compiled import shooting_policy as policy
 
     T, batch, _ = system.shape
-    program = system.program
-    if policy.keeps_busy(program, batch):
+    if system.dense is not None:
+        memory = dense_policy.forgetting(system.dense, system.x, system.h0, system.theta, T)
+    elif policy.keeps_busy(system.program, batch):
         return sequential(), "the channels and sequences of a step fill the processor's vectors"
-    memory = policy.forgetting(program, system.x, system.h0, T)
+    else:
+        memory = policy.forgetting(system.program, system.x, system.h0, T)
     if memory.steps == np.inf:
         return sequential(), f"perturbations change by exp({memory.rate:+.2g}) a step"
     forgotten = f"what came before is forgotten in {memory.steps:.0f} steps"
-    chunk, cost = policy.best_chunk(program, batch, T, memory)
+    if system.dense is not None:
+        chunk, cost = dense_policy.best_chunk(batch, T, memory)
+    else:
+        chunk, cost = policy.best_chunk(system.program, batch, T, memory)
     if cost > policy.AHEAD:
         return sequential(), f"{forgotten}, too many for chunks to pay"
     return newton(chunk=chunk), forgotten

@@ -21,6 +21,13 @@ def rollout_system(system: System, h: Array, start: int = 0) -> None:
 
     Cost: T - start calls of `step`, each on one state a sequence; or one kernel.
     """
+    if system.dense is not None:
+        from pararnn_solvers.compiled.dense_shooting import rollout_dense  # imports Numba
+
+        rest = system.part(h, start, len(h), np.ones(h.shape[1], bool))
+        system.count(h[start:])
+        rollout_dense(system.dense, rest.x, rest.h0, system.theta, h[start:], steps=rest.steps)
+        return
     if system.program is not None:
         rest = system.part(h, start, len(h), np.ones(h.shape[1], bool))
         system.count(h[start:])
@@ -54,7 +61,16 @@ class Sequential:
         if observe is not None:
             with suppress(StopIteration):  # there is nothing left to stop
                 observe(State(0, h, norms[0], len(h)))
-        return Solution(h, status, norms, system.tally.steps, system, scan, stopping)
+        return Solution(
+            h,
+            status,
+            norms,
+            system.tally.steps,
+            system,
+            scan,
+            stopping,
+            compiled=system.is_compiled,
+        )
 
     def __str__(self) -> str:
         return "sequential()"

@@ -38,7 +38,7 @@ def shoot(
 
     Source: Bock & Plitt 1984; Gander & Vandewalle 2007, section 3.
     """
-    if observe is None and method.is_plain and method.window is None and system.program is not None:
+    if observe is None and method.is_plain and method.window is None and system.is_compiled:
         return shoot_compiled(chunk, system, guess, scan, stopping)
     condensed = system.condense(chunk)
     if guess is not None and not callable(guess) and not isinstance(guess, str):
@@ -68,26 +68,28 @@ def shoot_compiled(
     chunk: int, system: System, guess: Any, scan: Scan, stopping: Stopping
 ) -> Solution:
     """Do the same by kernels: chunks that forget run until they meet, others are corrected."""
-    from pararnn_solvers.compiled import shooting_policy as kernels  # imports Numba
+    from pararnn_solvers.compiled import dense_shooting, shooting_policy  # imports Numba
 
-    h = alignment.empty(system.shape, system.h0.dtype)
-    if guess is not None:
-        guess = resolve(guess, system)[chunk - 1 :: chunk]
-    shot = kernels.shoot_either(
-        system.program,
-        system.x,
-        system.h0,
-        h,
-        chunk,
-        stopping.bounds(h.dtype),
-        scan,
-        stopping.max_iter,
-        guess,
-    )
+    x, h0, bounds = system.x, system.h0, stopping.bounds(system.h0.dtype)
+    h = alignment.empty(system.shape, h0.dtype)
+    shot: Any
+    if system.dense is not None:
+        shot = dense_shooting.shoot_dense(
+            system.dense, x, h0, system.theta, h, bounds=bounds, chunk=chunk
+        )
+    else:
+        if guess is not None:
+            guess = resolve(guess, system)[chunk - 1 :: chunk]
+        shot = shooting_policy.shoot_either(
+            system.program, x, h0, h, chunk, bounds, scan, stopping.max_iter, guess
+        )
     system.tally.steps += shot.evaluations
-    status = np.full(h.shape[1], Status.CONVERGED if shot.joined else Status.MAX_ITER, object)
+    status = np.full(h.shape[1], Status.MAX_ITER, object)
+    status[shot.joined] = Status.CONVERGED
     status[~finite_sequences(h)] = Status.DIVERGED
-    return Solution(h, status, shot.norms, system.tally.steps, system, scan, stopping)
+    return Solution(
+        h, status, shot.norms, system.tally.steps, system, scan, stopping, compiled=True
+    )
 
 
 def rollout_chunks(system: System, ends: Array, chunk: int) -> Array:

@@ -1,6 +1,7 @@
 """Kernels of dense recurrences equal their steps, alone and by multiple shooting."""
 
 import threading
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -123,49 +124,63 @@ def test_silu_and_conditions_are_compiled():
 # --- multiple shooting -------------------------------------------------------------------------
 
 
+class Solved(NamedTuple):
+    h: np.ndarray
+    norms: np.ndarray
+    joined: np.ndarray
+    evaluations: int
+
+
+def shoot(program, x, h0, theta, steps=None, atol=None, rtol=None, chunk=None):
+    dtype = program.trace.dtype
+    h = np.empty((steps if x is None else len(x), *h0.shape), dtype)
+    bounds = tuple(float(np.finfo(dtype).eps ** 0.75) if t is None else t for t in (atol, rtol))
+    return Solved(h, *shoot_dense(program, x, h0, theta, h, bounds=bounds, chunk=chunk))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", [name for name in DENSE if name != "residual"])
 def test_shooting_equals_the_step(name, dtype):
     T = 411
     program, step, x, h0, theta = problem(name, T, batch=3, dtype=dtype)
-    shot = shoot_dense(program, x, h0, theta, steps=T, chunk=100)
+    shot = shoot(program, x, h0, theta, steps=T, chunk=100)
     tolerance = np.finfo(dtype).eps ** 0.75
-    assert shot.solved.all()
-    assert (shot.residual_norms[1] <= tolerance / 16 * (1 + np.abs(shot.h).max())).all()
-    assert (shot.residual_norms[0] > 100 * tolerance).all() or x is None
+    assert shot.joined.all()
+    assert (shot.norms[1] <= tolerance / 16 * (1 + np.abs(shot.h).max())).all()
+    assert (shot.norms[0] > 100 * tolerance).all() or x is None
     assert shot.evaluations < 2.5 * 3 * T
     np.testing.assert_allclose(shot.h, by_numpy(step, x, h0, theta, T), atol=30 * tolerance)
     F = shot.h - step(np.concatenate([h0[None], shot.h[:-1]]), x, theta)
     rounding = 10 * np.finfo(dtype).eps
-    assert np.abs(F).max() <= shot.residual_norms[1].max() + rounding
+    assert np.abs(F).max() <= shot.norms[1].max() + rounding
 
 
 @pytest.mark.parametrize("T", [0, 1, 2, 3, 16, 17, 100])
 @pytest.mark.parametrize("chunk", [None, 1, 2, 7, 1000])
 def test_any_length_in_any_chunks(T, chunk):
     program, step, x, h0, theta = problem("elman", T, batch=2)
-    shot = shoot_dense(program, x, h0, theta, chunk=chunk, atol=1e-13, rtol=0)
-    if shot.solved.all():
+    shot = shoot(program, x, h0, theta, chunk=chunk, atol=1e-13, rtol=0)
+    if shot.joined.all():
         np.testing.assert_allclose(shot.h, by_numpy(step, x, h0, theta), atol=1e-12)
     else:
         assert chunk in (1, 2, 7)
     assert shot.h.shape == (T, 2, 6)
-    assert shot.residual_norms.shape == (2, 2)
+    assert shot.norms.shape == (2, 2)
 
 
 def test_no_sequences():
     program, _, x, h0, theta = problem("elman", 5, batch=2)
-    shot = shoot_dense(program, x[:, :0], h0[:0], theta)
+    shot = shoot(program, x[:, :0], h0[:0], theta)
     assert shot.h.shape == (5, 0, 6)
-    assert shot.solved.shape == (0,)
+    assert shot.joined.shape == (0,)
 
 
 def test_no_tolerance_is_met_by_equal_bits():
     """Chunks end in the same bits as a rollout: all rows are summed in one order."""
     program, _, x, h0, theta = problem("elman", 600, dtype=np.float32)
-    shot = shoot_dense(program, x, h0, theta, chunk=200, atol=0, rtol=0)
-    assert shot.solved.all()
-    np.testing.assert_array_equal(shot.residual_norms[1], 0)
+    shot = shoot(program, x, h0, theta, chunk=200, atol=0, rtol=0)
+    assert shot.joined.all()
+    np.testing.assert_array_equal(shot.norms[1], 0)
     np.testing.assert_array_equal(shot.h, rollout_dense(program, x, h0, theta))
 
 
@@ -186,12 +201,12 @@ def expansive(T):
 
 def test_what_does_not_forget_is_given_up():
     program, step, x, h0, W = expansive(1000)
-    shot = shoot_dense(program, x, h0, W, chunk=50)
-    assert shot.solved.tolist() == [False, True]
+    shot = shoot(program, x, h0, W, chunk=50)
+    assert shot.joined.tolist() == [False, True]
     assert shot.evaluations <= (MOST_EVALUATIONS + 1) * 2000
-    assert shot.residual_norms[1, 0] > 1e-3
+    assert shot.norms[1, 0] > 1e-3
     F = shot.h - step(np.concatenate([h0[None], shot.h[:-1]]), x, W)
-    np.testing.assert_allclose(np.abs(F).max(axis=(0, 2)), shot.residual_norms[1], atol=1e-14)
+    np.testing.assert_allclose(np.abs(F).max(axis=(0, 2)), shot.norms[1], atol=1e-14)
     np.testing.assert_allclose(shot.h[:, 1], by_numpy(step, x, h0, W)[:, 1], atol=1e-11)
 
 
@@ -204,31 +219,31 @@ def test_nan_touches_no_other_sequence_and_nothing_before(where):
     else:
         h0[1, 3], bad = np.nan, 0
     for chunk in (20, 100, 1000):
-        shot = shoot_dense(program, x, h0, theta, chunk=chunk)
+        shot = shoot(program, x, h0, theta, chunk=chunk)
         expected = by_numpy(step, x, h0, theta)
         np.testing.assert_allclose(shot.h[:, [0, 2]], expected[:, [0, 2]], atol=1e-11)
         np.testing.assert_allclose(shot.h[:bad, 1], expected[:bad, 1], atol=1e-11)
-        assert shot.solved[[0, 2]].all()
-        if shot.solved[1]:
+        assert shot.joined[[0, 2]].all()
+        if shot.joined[1]:
             assert np.isnan(shot.h[bad:, 1]).any(axis=-1).all()
 
 
 def test_without_inputs_steps_are_needed():
     program, _, _, h0, theta = problem("autonomous", 5)
     with pytest.raises(InvalidInput, match="pass steps"):
-        shoot_dense(program, None, h0, theta)
+        rollout_dense(program, None, h0, theta)
 
 
 def test_other_sizes_than_traced_are_refused():
     program, _, x, h0, theta = problem("gru", 5)
     with pytest.raises(InvalidInput, match="trace step again"):
-        shoot_dense(program, x[..., :3], h0, theta)
+        shoot(program, x[..., :3], h0, theta)
 
 
 def test_other_parameters_need_no_other_program():
     program, step, x, h0, _ = problem("gru", 50)
     theta = problem("gru", 50, seed=1)[-1]
-    h = shoot_dense(program, x, h0, theta).h
+    h = shoot(program, x, h0, theta).h
     np.testing.assert_allclose(h, by_numpy(step, x, h0, theta), atol=1e-11)
 
 
@@ -246,12 +261,12 @@ def test_functions_without_a_kernel_are_refused():
 
 def test_threads_change_no_bit(one_thread):
     program, _, x, h0, theta = problem("gru", 2000, batch=2, dtype=np.float32, n=40)
-    alone = shoot_dense(program, x, h0, theta, chunk=120)
+    alone = shoot(program, x, h0, theta, chunk=120)
     threads.set_num_threads(3)
     for _ in range(3):
-        shot = shoot_dense(program, x, h0, theta, chunk=120)
+        shot = shoot(program, x, h0, theta, chunk=120)
         np.testing.assert_array_equal(shot.h, alone.h)
-        np.testing.assert_array_equal(shot.residual_norms, alone.residual_norms)
+        np.testing.assert_array_equal(shot.norms, alone.norms)
         assert shot.evaluations == alone.evaluations
 
 
@@ -260,7 +275,7 @@ def test_programs_may_run_in_many_threads():
     expected, found = rollout_dense(program, x, h0, theta), []
 
     def solve():
-        found.append(shoot_dense(program, x, h0, theta).h)
+        found.append(shoot(program, x, h0, theta).h)
 
     workers = [threading.Thread(target=solve) for _ in range(4)]
     for worker in workers:
