@@ -82,7 +82,8 @@ def compiled_gradients(solution: Solution, dh: Array) -> Gradients:
     """Return the gradients by kernels: of wide rows, all in one reversed pass."""
     system, program = solution.system, solution.system.program
     T, d = len(solution.h), solution.h.shape[-1]
-    h, h0 = solution.h.reshape(T, -1, d), system.h0.reshape(-1, d)
+    h0 = system.h0.reshape(-1, d)
+    h = solution.h.reshape(T, len(h0), d)
     x = None if system.x is None else system.x.reshape(T, len(h0), system.x.shape[-1])
 
     def solve_adjoint(g: Array) -> tuple[Array, Array]:

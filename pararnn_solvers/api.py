@@ -21,7 +21,7 @@ from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Status, Stopping
 from pararnn_solvers.system import System, Tally
 from pararnn_solvers.typing import Array
-from pararnn_solvers.validation import make_system, probe
+from pararnn_solvers.validation import check_inputs, make_system, probe
 
 ON_FAILURE = ("raise", "warn", "sequential")
 
@@ -114,12 +114,15 @@ def solve(
     system = make_system(recurrence, x, h0, theta, steps)
     chosen, (backend_name, scan) = solvers.load(method), load_backend(backend)
     flat = with_program(with_one_batch_axis(system), backend, compiled)
-    if not flat.is_compiled:  # a trace shows what the probe looks for
-        probe(flat)
+    if not flat.is_compiled:
+        check_inputs(system)
+        probe(flat)  # for what a trace would have shown
     check_memory(flat, chosen)
     flat = replace(flat, tally=Tally())  # what was only tried does not count
     with observer(flat, callback, progress) as observe:
         solution = chosen.solve(flat, flatten_guess(guess, system), scan, stopping, observe)
+    if flat.is_compiled and solution.status is Status.DIVERGED:
+        check_inputs(system)  # kernels notice, as they read them
     if on_failure == "sequential":
         solution = finish_sequentially(solution, stopping)
     solution = with_batch_axes(solution, replace(system, program=flat.program))
@@ -161,6 +164,7 @@ def rollout(
     array([1., 2., 3.])
     """
     system = make_system(recurrence, x, h0, theta, steps)
+    check_inputs(system)
     flat = with_program(with_one_batch_axis(system), "auto", compiled)
     h = alignment.empty(system.shape, system.h0.dtype)
     if not flat.is_compiled:

@@ -46,7 +46,7 @@ def make_system(
         require_whole("steps", steps, least=0)
         steps = int(steps)
     else:
-        x = real_array("x", x)
+        x = real_array("x", x, finite=False)  # see check_inputs
         if x.ndim != h0.ndim + 1 or x.shape[1:-1] != h0.shape[:-1]:
             batch = "".join(f"{size}, " for size in h0.shape[:-1])
             raise InvalidInput(
@@ -69,8 +69,14 @@ def make_system(
     return System(recurrence, x, h0, theta, steps if x is None else len(x))
 
 
-def real_array(name: str, value: Any) -> Array:
-    """Return a finite float32 or float64 array; no dtype is cast silently."""
+def check_inputs(system: System) -> None:
+    """Raise InvalidInput unless x is finite: a pass over what may be most of the memory in use."""
+    if system.x is not None:
+        require_finite("x", system.x)
+
+
+def real_array(name: str, value: Any, finite: bool = True) -> Array:
+    """Return a float32 or float64 array, finite if so asked; no dtype is cast silently."""
     array = np.asarray(value)
     if array.dtype not in (np.float32, np.float64):
         better = np.float32 if array.dtype == np.float16 else np.float64
@@ -78,7 +84,8 @@ def real_array(name: str, value: Any) -> Array:
             f"{name} is {array.dtype}; expected float32 or float64: "
             f"pass {name}.astype(np.{better.__name__})"
         )
-    require_finite(name, array)
+    if finite:
+        require_finite(name, array)
     return array
 
 

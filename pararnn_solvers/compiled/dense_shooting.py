@@ -44,11 +44,14 @@ class Shot(NamedTuple):
         How often a step was taken from one state.
     joined : array of bool, shape (batch,)
         Whether all rows have met; if not, the recurrence does not forget within the chunks.
+    finite : bool
+        Whether all states are known to be: they have to be looked at.
     """
 
     norms: Array
     joined: Array
     evaluations: int
+    finite: bool = False
 
 
 def shoot_dense(

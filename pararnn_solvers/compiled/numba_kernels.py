@@ -158,20 +158,27 @@ def divide_rows(program: Program, B: int, numbers: int) -> list[tuple[int, int, 
     return [(0, 1, c0, c1) for c0, c1 in parts(n, numbers, APART * vector_size(program))]
 
 
-def rollout(program: Program, x: Array | None, h0: Array, h: Array) -> None:
-    """Fill ``h (T, B, d)`` one step after another, its channels and sequences side by side."""
+def rollout(program: Program, x: Array | None, h0: Array, h: Array) -> bool:
+    """Fill ``h (T, B, d)`` one step after another, its channels and sequences side by side.
+
+    Returns False if a drive or a state may not be finite.
+    """
     T, B, d = h.shape
     n, k, m = program.n, program.k, 0 if x is None else x.shape[-1]
-    carry = alignment.copy(h0.reshape(-1))
-    arrays = (flat(x, h.dtype), program.theta, carry, h.reshape(-1), (T, B, m, n))
+    carry, size = alignment.copy(h0.reshape(-1)), vector_size(program)
+    arrays = (flat(x, h.dtype), program.theta, carry, h.reshape(-1))
+    calls: list[tuple[Any, ...]]
     if in_rows(program) or B < FEW_SEQUENCES:
         sweep = kernel(program, "row", "sweep", k, k)
-        pieces = divide_rows(program, B, h.size)
-        threads.run([partial(sweep, *arrays, (0, 1), max(1, T), 1, lanes) for lanes in pieces])
+        calls = [((0, 1), max(1, T), 1, lanes) for lanes in divide_rows(program, B, h.size)]
     else:
         sweep = kernel(program, "tile", "sweep", k, k)
         L = lanes_of_a_tile(program, m)
-        run(lambda piece: sweep(*arrays, piece, max(1, T), L), parts(B, h.size, L))
+        calls = [(piece, max(1, T), L) for piece in parts(B, h.size, L)]
+    spoiled = np.empty((len(calls), size), h.dtype)
+    pairs = zip(spoiled, calls, strict=True)
+    threads.run([partial(sweep, *arrays, bad, (T, B, m, n), *call) for bad, call in pairs])
+    return bool(np.isfinite(spoiled).all())
 
 
 def newton_pass(program: Program, x: Array | None, h0: Array, h: Array) -> tuple[Array, Array]:

@@ -20,12 +20,9 @@ import numpy as np
 
 from pararnn_solvers.compiled.arithmetic import magnitude
 from pararnn_solvers.compiled.transfers import Place, row_prefetcher, row_reader, row_writer
-from pararnn_solvers.compiled.vectors import (
-    all_true,
-    full,
-)
+from pararnn_solvers.compiled.vectors import all_true, blank, full, spoil
 from pararnn_solvers.linear.jit import inlined
-from pararnn_solvers.linear.simd import width
+from pararnn_solvers.linear.simd import store, width
 
 # Rows of x are fetched so many steps before they are needed: where they do not begin a cache line,
 # as what users pass seldom does, a kernel that waits for both lines takes twice as long.
@@ -90,19 +87,22 @@ def close(new: Any, old: Any, atol: Any, rtol: Any) -> Any:
 def sweep(advance: Any, k: int, K: int, drives: Places, parameters: Places, tail: bool) -> Any:
     """Return the kernel that rolls chunks out side by side.
 
-    ``sweep(x, theta, carry, h, shape, chunks, S, together, lanes)``: chunk p, steps ``p S ...``,
-    starts from ``carry[p]``, ``K`` components a channel of which the first ``k`` are the state,
-    and is left there; so many chunks are in flight together.
+    ``sweep(x, theta, carry, h, spoiled, shape, chunks, S, together, lanes)``: chunk p, steps
+    ``p S ...``, starts from ``carry[p]``, ``K`` components a channel of which the first ``k`` are
+    the state, and is left there; so many chunks are in flight together. ``spoiled``, one vector,
+    becomes NaN if any drive or state is not finite.
     """
     read_x, read_theta = reader(drives, tail), reader(parameters, tail)
     read, write = reader(components(K), tail), writer(components(K), tail)
     keep, ahead = writer(components(k), tail), row_prefetcher(drives)
+    p_drives = len(drives)
 
     def kernel(
         x: Any,
         theta: Any,
         carry: Any,
         h: Any,
+        spoiled: Any,
         shape: Any,
         chunks: Any,
         S: Any,
@@ -112,6 +112,7 @@ def sweep(advance: Any, k: int, K: int, drives: Places, parameters: Places, tail
         T, B, m, n = shape
         b0, b1, c0, c1 = lanes
         W = np.int64(width(h))
+        nothing = blank(h)
         for first in range(chunks[0], chunks[1], together):
             last = min(first + together, chunks[1])
             for s in range(min(S, T - first * S)):
@@ -120,13 +121,16 @@ def sweep(advance: Any, k: int, K: int, drives: Places, parameters: Places, tail
                         row, place = (p * S + s) * B + b, (p * B + b) * K * n
                         for c in range(c0, c1, W):
                             ahead(x, (row + AHEAD * B) * m, n, c)
+                            drive = read_x(x, row * m, n, c)
                             state = advance(
-                                read(carry, place, n, c),
-                                read_x(x, row * m, n, c),
-                                read_theta(theta, 0, n, c),
+                                read(carry, place, n, c), drive, read_theta(theta, 0, n, c)
                             )
+                            nothing = spoil(nothing, state)
+                            if p_drives:
+                                nothing = spoil(nothing, drive)
                             write(carry, place, n, c, state)
                             keep(h, row * k * n, n, c, state)
+        store(spoiled, 0, nothing)
 
     return kernel
 
@@ -134,9 +138,9 @@ def sweep(advance: Any, k: int, K: int, drives: Places, parameters: Places, tail
 def meet(advance: Any, k: int, drives: Places, parameters: Places, tail: bool) -> Any:
     """Return the kernel that runs chunks again from new starts until they meet what is stored.
 
-    ``meet(x, theta, starts, h, taken, residual, shape, chunks, S, lanes, atol, rtol)``: chunk p of
-    sequence b takes ``taken[p, b]`` steps; where it meets the stored states, what is left between
-    them is the residual there.
+    ``meet(x, theta, starts, h, spoiled, taken, residual, shape, chunks, S, lanes, atol, rtol)``:
+    chunk p of sequence b takes ``taken[p, b]`` steps; where it meets the stored states, what is
+    left between them is the residual there.
     """
     read_x, read_theta = reader(drives, tail), reader(parameters, tail)
     read, write = reader(components(k), tail), writer(components(k), tail)
@@ -146,6 +150,7 @@ def meet(advance: Any, k: int, drives: Places, parameters: Places, tail: bool) -
         theta: Any,
         starts: Any,
         h: Any,
+        spoiled: Any,
         taken: Any,
         residual: Any,
         shape: Any,
@@ -158,7 +163,7 @@ def meet(advance: Any, k: int, drives: Places, parameters: Places, tail: bool) -
         T, B, m, n = shape
         b0, b1, c0, c1 = lanes
         W = np.int64(width(h))
-        d = k * n
+        d, nothing = k * n, blank(h)
         for p in range(chunks[0], chunks[1]):
             for b in range(b0, b1):
                 place = (p * B + b) * d
@@ -173,6 +178,7 @@ def meet(advance: Any, k: int, drives: Places, parameters: Places, tail: bool) -
                             read_x(x, row * m, n, c),
                             read_theta(theta, 0, n, c),
                         )
+                        nothing = spoil(nothing, new)
                         write(starts, place, n, c, new)
                         new, old = read(starts, place, n, c), read(h, row * d, n, c)
                         met = met and all_true(close(new, old, atol, rtol))
@@ -189,5 +195,6 @@ def meet(advance: Any, k: int, drives: Places, parameters: Places, tail: bool) -
                     for i in range(k):
                         for c in range(c0, c1):
                             h[row * d + i * n + c] = starts[place + i * n + c]
+        store(spoiled, 0, nothing)
 
     return kernel

@@ -35,6 +35,8 @@ class Shot(NamedTuple):
         Greatest jump between chunks at first, and then residual of the states.
     joined : bool
         Whether every residual is within the tolerance; otherwise the states are no solution.
+    finite : bool
+        False if a drive or a state may not be: then look.
     evaluations : int
         Steps of one sequence.
     """
@@ -42,6 +44,7 @@ class Shot(NamedTuple):
     norms: Array
     joined: bool
     evaluations: int
+    finite: bool
 
 
 class Chunks:
@@ -54,6 +57,7 @@ class Chunks:
         self.m = 0 if x is None else x.shape[-1]
         self.arrays = (flat(x, h.dtype), program.theta)
         self.shape = (self.T, self.B, self.m, program.n)
+        self.finite = True
         self.where = "row" if kernels.in_rows(program) else "tile"
 
     def ends(self) -> Array:
@@ -72,7 +76,7 @@ class Chunks:
         """Roll all chunks out, from and to ``carry`` (P, B, K n)."""
         k, n = self.program.k, self.program.n
         sweep = kernel(self.program, self.where, "sweep", k, carry.shape[-1] // n)
-        arrays = (*self.arrays, carry.reshape(-1), self.h.reshape(-1), self.shape)
+        arrays = (*self.arrays, carry.reshape(-1), self.h.reshape(-1))
         calls: list[tuple[Any, ...]]
         if self.where == "tile":
             calls = self.tiles()
@@ -81,7 +85,10 @@ class Chunks:
             together = max(1, IN_FLIGHT // vectors)
             lanes = (0, self.B, 0, n)
             calls = [(piece, self.S, together, lanes) for piece in parts(self.P, self.h.size)]
-        threads.run([partial(sweep, *arrays, *call) for call in calls])
+        spoiled = np.empty((len(calls), kernels.vector_size(self.program)), self.h.dtype)
+        pairs = zip(spoiled, calls, strict=True)
+        threads.run([partial(sweep, *arrays, bad, self.shape, *call) for bad, call in pairs])
+        self.finite &= bool(np.isfinite(spoiled).all())
 
     def meet(self, starts: Array, atol: float, rtol: float) -> tuple[Array, Array]:
         """Run chunks again until they meet; return the steps taken and what is left.
@@ -98,13 +105,15 @@ class Chunks:
             lanes = (0, self.B, 0, self.program.n)
             calls = [(p, self.S, lanes) for p in parts(self.P, self.h.size)]
         residual = np.zeros((len(calls), self.B), self.h.dtype)
-        arrays = (*self.arrays, starts.reshape(-1), self.h.reshape(-1), taken)
+        spoiled = np.empty((len(calls), kernels.vector_size(self.program)), self.h.dtype)
+        arrays = (*self.arrays, starts.reshape(-1), self.h.reshape(-1))
         threads.run(
             [
-                partial(meet, *arrays, left, self.shape, *call, *tolerance)
-                for left, call in zip(residual, calls, strict=True)
+                partial(meet, *arrays, bad, taken, left, self.shape, *call, *tolerance)
+                for bad, left, call in zip(spoiled, residual, calls, strict=True)
             ]
         )
+        self.finite &= bool(np.isfinite(spoiled).all())
         return taken.reshape(self.P, self.B), residual.max(axis=0, initial=0)
 
 
@@ -157,9 +166,9 @@ def shoot(
     while True:
         true = np.concatenate([h0[None], chunks.ends()])[: chunks.P]
         if same(true, starts).all():
-            return Shot(np.stack([*norms, residual]), True, evaluations)
+            return Shot(np.stack([*norms, residual]), True, evaluations, chunks.finite)
         if evaluations > MOST_EVALUATIONS * T * B:
-            return Shot(np.stack([*norms, jumps(true, starts)]), False, evaluations)
+            return Shot(np.stack([*norms, jumps(true, starts)]), False, evaluations, False)
         starts = true
         taken, left = chunks.meet(alignment.copy(starts), SHARE * atol, SHARE * rtol)
         residual = np.maximum(residual, left)
@@ -200,9 +209,9 @@ def shoot_newton(
         norms.append(np.abs(jump).max(axis=(0, 2), initial=0))
         tolerance = SHARE * (atol + rtol * np.abs(ends).max(axis=-1, initial=0))
         if (np.abs(jump).max(axis=-1, initial=0) <= tolerance).all():
-            return Shot(np.stack(norms), True, (i + 1) * T * B)
+            return Shot(np.stack(norms), True, (i + 1) * T * B, chunks.finite)
         if not np.isfinite(norms[-1]).all() or i == max_iter:
             break
         with np.errstate(all="ignore"):
             starts[1:] += scan(blocks, np.ascontiguousarray(jump))
-    return Shot(np.stack(norms), False, len(norms) * T * B)
+    return Shot(np.stack(norms), False, len(norms) * T * B, False)

@@ -76,11 +76,12 @@ def shoot_either(
     scan: Any,
     max_iter: int,
     guess: Array | None,
+    forgets: bool | None,
 ) -> Shot:
     """Fill ``h`` by chunks of S steps that meet, or that Newton's method corrects.
 
-    The recurrence is asked whether it forgets in as many steps; if the answer was wrong, the other
-    way is tried.
+    If it is not known whether the recurrence forgets in as many steps, it is asked; if the answer
+    was wrong, the other way is tried.
     """
 
     def newton() -> Shot:
@@ -89,7 +90,8 @@ def shoot_either(
     def meeting() -> Shot:
         return shoot(program, x, h0, h, S, *tolerance, guess)
 
-    forgets = forgetting(program, x, h0, len(h)).steps <= 2 * S
+    if forgets is None:
+        forgets = forgetting(program, x, h0, len(h)).steps <= 2 * S
     first, second = (meeting, newton) if forgets else (newton, meeting)
     shot = first()
     if shot.joined:

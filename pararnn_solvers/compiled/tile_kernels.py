@@ -25,9 +25,9 @@ from pararnn_solvers.compiled.transfers import (
     tile_writer,
     transpose,
 )
-from pararnn_solvers.compiled.vectors import all_true
+from pararnn_solvers.compiled.vectors import all_true, blank, spoil
 from pararnn_solvers.linear.jit import inlined
-from pararnn_solvers.linear.simd import width
+from pararnn_solvers.linear.simd import store, width
 
 fetch = row_prefetcher((Place(0, 0, True),))
 STEPS = 16  # in a tile: of any m, a whole number of vectors
@@ -75,21 +75,30 @@ def unpack(X: Any, x: Any, m: Any, T: Any, B: Any, S: Any, lanes: Any, s0: Any, 
 def sweep(advance: Any, k: int, K: int, drives: Places, parameters: Places) -> Any:
     """Return the kernel that rolls chunks out side by side.
 
-    ``sweep(x, theta, carry, h, shape, ids, S, L)``, L lanes at a time: lane i starts from
+    ``sweep(x, theta, carry, h, spoiled, shape, ids, S, L)``, L lanes at a time: lane i starts from
     ``carry[i]`` and, unless it is cut short by the end, is left there.
     """
     read_x, read_theta = tile_reader(drives), splat_reader(parameters)
     read, write = tile_reader(components(K)), tile_writer(components(K))
-    keep = tile_writer(components(k))
+    keep, p_drives = tile_writer(components(k)), len(drives)
 
     def kernel(
-        x: Any, theta: Any, carry: Any, h: Any, shape: Any, ids: Any, S: Any, L: Any
+        x: Any,
+        theta: Any,
+        carry: Any,
+        h: Any,
+        spoiled: Any,
+        shape: Any,
+        ids: Any,
+        S: Any,
+        L: Any,
     ) -> None:
         T, B, m, n = shape
         W = np.int64(width(h))
         X = np.empty(STEPS * m * L, h.dtype)
         H = np.empty(STEPS * k * n * L, h.dtype)
         C = np.empty(K * n * L, h.dtype)
+        nothing = blank(h)
         for first in range(ids[0], ids[1], L):
             lanes = (first, ids[1], L)
             pack(carry, C, K * n, ids[1], 1, 1, lanes, 0, 1)
@@ -100,15 +109,18 @@ def sweep(advance: Any, k: int, K: int, drives: Places, parameters: Places) -> A
                 for s in range(steps):
                     for v in range(0, L, W):
                         for c in range(n):
+                            drive = read_x(X, s * m, n, c, v, L)
                             state = advance(
-                                read(C, 0, n, c, v, L),
-                                read_x(X, s * m, n, c, v, L),
-                                read_theta(theta, 0, n, c),
+                                read(C, 0, n, c, v, L), drive, read_theta(theta, 0, n, c)
                             )
+                            nothing = spoil(nothing, state)
+                            if p_drives:
+                                nothing = spoil(nothing, drive)
                             write(C, 0, n, c, v, L, state)
                             keep(H, s * k * n, n, c, v, L, state)
                 unpack(H, h, k * n, T, B, S, lanes, s0, steps)
             unpack(C, carry, K * n, ids[1], 1, 1, lanes, 0, 1)
+        store(spoiled, 0, nothing)
 
     return kernel
 
@@ -116,7 +128,7 @@ def sweep(advance: Any, k: int, K: int, drives: Places, parameters: Places) -> A
 def meet(advance: Any, k: int, drives: Places, parameters: Places) -> Any:
     """Return the kernel that runs chunks again from new starts until they meet what is stored.
 
-    ``meet(x, theta, starts, h, taken, residual, shape, ids, S, L, atol, rtol)``: L lanes together
+    ``meet(x, theta, starts, h, spoiled, taken, residual, shape, ids, S, L, atol, rtol)``: L lanes
     take as many steps as the slowest of them, ``taken[i]``, a multiple of STEPS; where all meet
     the stored states, what is left between them is the residual there.
     """
@@ -128,6 +140,7 @@ def meet(advance: Any, k: int, drives: Places, parameters: Places) -> Any:
         theta: Any,
         starts: Any,
         h: Any,
+        spoiled: Any,
         taken: Any,
         residual: Any,
         shape: Any,
@@ -142,6 +155,7 @@ def meet(advance: Any, k: int, drives: Places, parameters: Places) -> Any:
         X = np.empty(STEPS * m * L, h.dtype)
         H = np.empty(STEPS * d * L, h.dtype)
         C = np.empty(d * L, h.dtype)
+        nothing = blank(h)
         for first in range(ids[0], ids[1], L):
             lanes = (first, ids[1], L)
             count = min(L, ids[1] - first)
@@ -162,6 +176,7 @@ def meet(advance: Any, k: int, drives: Places, parameters: Places) -> Any:
                                 read_x(X, s * m, n, c, v, L),
                                 read_theta(theta, 0, n, c),
                             )
+                            nothing = spoil(nothing, new)
                             write(C, 0, n, c, v, L, new)
                             if s == 0:
                                 old = read(H, 0, n, c, v, L)
@@ -183,5 +198,6 @@ def meet(advance: Any, k: int, drives: Places, parameters: Places) -> Any:
                     break
                 unpack(H, h, d, T, B, S, lanes, s0, steps)
             unpack(C, starts, d, ids[1], 1, 1, lanes, 0, 1)
+        store(spoiled, 0, nothing)
 
     return kernel

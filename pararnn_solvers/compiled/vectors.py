@@ -19,10 +19,22 @@ from numba.core.imputils import lower_builtin, lower_cast
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic
 
-from pararnn_solvers.compiled.arithmetic import Emit, MaskType, broadcast, emit_llvm
+from pararnn_solvers.compiled.arithmetic import Emit, MaskType, broadcast, constant, emit_llvm
 from pararnn_solvers.linear.simd import VectorType
 
-__all__ = ["all_true", "farthest", "full", "greatest", "minus", "plus", "select", "taker", "total"]
+__all__ = [
+    "all_true",
+    "blank",
+    "farthest",
+    "full",
+    "greatest",
+    "minus",
+    "plus",
+    "select",
+    "spoil",
+    "taker",
+    "total",
+]
 
 
 def _is_number(t: Any) -> bool:
@@ -186,6 +198,34 @@ def total(typing: Any, x: Any) -> tuple[Any, Emit]:
         return builder.extract_element(v, ir.Constant(ir.IntType(32), 0))
 
     return x.dtype(x), emit
+
+
+@intrinsic
+def blank(typing: Any, array: Any) -> tuple[Any, Emit]:
+    """``blank(a)``: a vector of zeros, of the type of an array's."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return constant(context.get_value_type(sig.return_type), 0.0)
+
+    return VectorType(array.dtype)(array), emit
+
+
+@intrinsic
+def spoil(typing: Any, zero: Any, values: Any) -> tuple[Any, Emit]:
+    """``spoil(z, v)``: zero, but NaN where ``z`` or any of some vectors is not finite.
+
+    Also where their sum overflows: what it tells is to look closer.
+    """
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        found = [builder.extract_value(args[1], i) for i in range(len(values))]
+        total = found[0]
+        for value in found[1:]:
+            total = builder.fadd(total, value)
+        nothing = builder.fmul(total, constant(total.type, 0.0), flags=("contract",))
+        return builder.fadd(args[0], nothing, flags=("contract",))
+
+    return zero(zero, values), emit
 
 
 def taker(first: int, count: int) -> Any:

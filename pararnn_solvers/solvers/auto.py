@@ -10,6 +10,7 @@ import numpy as np
 
 from pararnn_solvers import memory
 from pararnn_solvers.linear import Scan
+from pararnn_solvers.solvers.compiled_shooting import CompiledShooting
 from pararnn_solvers.solvers.methods import newton, windowed
 from pararnn_solvers.solvers.newton import Newton
 from pararnn_solvers.solvers.sequential import Sequential, finish_sequentially, sequential
@@ -61,15 +62,16 @@ class Auto:
         method, why = choose(system)
         solution = method.solve(system, guess, scan, stopping, observe)
         solution = replace(solution, method=str(method), note=f"auto: {why}")
-        tried_enough = isinstance(method, Sequential) or method.window is not None
-        if solution.success or solution.status is Status.STOPPED or tried_enough:
+        if solution.success or isinstance(method, Sequential):
             return solution
-        if system.is_compiled:
+        if isinstance(method, CompiledShooting):
             return finish_sequentially(solution, stopping)
+        if solution.status is Status.STOPPED or method.window is not None:
+            return solution
         return finish_windowed(solution, scan, stopping, observe)
 
 
-def choose(system: System) -> tuple[Newton | Sequential, str]:
+def choose(system: System) -> tuple[Newton | Sequential | CompiledShooting, str]:
     """Return the method for a system, and the reason."""
     if system.is_compiled:
         return choose_compiled(system)
@@ -93,7 +95,7 @@ def choose(system: System) -> tuple[Newton | Sequential, str]:
     return newton(), rate
 
 
-def choose_compiled(system: System) -> tuple[Newton | Sequential, str]:
+def choose_compiled(system: System) -> tuple[CompiledShooting | Sequential, str]:
     """Return the method where kernels run: stepping, or shooting where that must be faster."""
     from pararnn_solvers.compiled import dense_policy  # imports Numba
     from pararnn_solvers.compiled import shooting_policy as policy
@@ -114,7 +116,7 @@ def choose_compiled(system: System) -> tuple[Newton | Sequential, str]:
         chunk, cost = policy.best_chunk(system.program, batch, T, memory)
     if cost > policy.AHEAD:
         return sequential(), f"{forgotten}, too many for chunks to pay"
-    return newton(chunk=chunk), forgotten
+    return CompiledShooting(chunk, bool(memory.steps <= chunk)), forgotten
 
 
 def finish_windowed(

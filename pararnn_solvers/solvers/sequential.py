@@ -16,8 +16,10 @@ from pararnn_solvers.system import System, checked, numba_kernels
 from pararnn_solvers.typing import Array
 
 
-def rollout_system(system: System, h: Array, start: int = 0) -> None:
+def rollout_system(system: System, h: Array, start: int = 0) -> bool:
     """Fill ``h[start:]`` in place, step by step from the state before `start`.
+
+    Returns False if a state may not be finite.
 
     Cost: T - start calls of `step`, each on one state a sequence; or one kernel.
     """
@@ -27,16 +29,16 @@ def rollout_system(system: System, h: Array, start: int = 0) -> None:
         rest = system.part(h, start, len(h), np.ones(h.shape[1], bool))
         system.count(h[start:])
         rollout_dense(system.dense, rest.x, rest.h0, system.theta, h[start:], steps=rest.steps)
-        return
+        return False
     if system.program is not None:
         rest = system.part(h, start, len(h), np.ones(h.shape[1], bool))
         system.count(h[start:])
-        numba_kernels().rollout(system.program, rest.x, rest.h0, h[start:])
-        return
+        return bool(numba_kernels().rollout(system.program, rest.x, rest.h0, h[start:]))
     state = system.h0 if start == 0 else h[start - 1]
     for t in range(start, len(h)):
         x = None if system.x is None else system.x[t]
         h[t] = state = checked(system.apply(system.recurrence.step, state, x), state)
+    return False
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,10 @@ class Sequential:
     ) -> Solution:
         """Return the rollout; the guess and the stopping rule have no effect."""
         h = alignment.empty(system.shape, system.h0.dtype)
-        rollout_system(system, h)
+        finite = rollout_system(system, h)
         status = np.full(h.shape[1], Status.SEQUENTIAL, object)
-        status[~finite_sequences(h)] = Status.DIVERGED
+        if not finite:
+            status[~finite_sequences(h)] = Status.DIVERGED
         norms = np.zeros((1, h.shape[1]), h.dtype)  # each state is what the step returned
         norms[0, status == Status.DIVERGED] = np.nan
         if observe is not None:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pararnn_solvers.linear import Scan, alignment
-from pararnn_solvers.solvers.guess import resolve
-from pararnn_solvers.solvers.sequential import finite_sequences
+from pararnn_solvers.linear import Scan
+from pararnn_solvers.solvers.compiled_shooting import CompiledShooting
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Status, Stopping, max_norm
 from pararnn_solvers.system import System
@@ -38,8 +37,8 @@ def shoot(
 
     Source: Bock & Plitt 1984; Gander & Vandewalle 2007, section 3.
     """
-    if observe is None and method.is_plain and method.window is None and system.is_compiled:
-        return shoot_compiled(chunk, system, guess, scan, stopping)
+    if system.is_compiled and method.is_plain and method.window is None:
+        return CompiledShooting(chunk).solve(system, guess, scan, stopping, observe)
     condensed = system.condense(chunk)
     if guess is not None and not callable(guess) and not isinstance(guess, str):
         ends = np.asarray(guess)[chunk - 1 :: chunk]
@@ -61,34 +60,6 @@ def shoot(
         residual_norms=norms,
         n_step_evaluations=system.tally.steps,
         system=system,
-    )
-
-
-def shoot_compiled(
-    chunk: int, system: System, guess: Any, scan: Scan, stopping: Stopping
-) -> Solution:
-    """Do the same by kernels: chunks that forget run until they meet, others are corrected."""
-    from pararnn_solvers.compiled import dense_shooting, shooting_policy  # imports Numba
-
-    x, h0, bounds = system.x, system.h0, stopping.bounds(system.h0.dtype)
-    h = alignment.empty(system.shape, h0.dtype)
-    shot: Any
-    if system.dense is not None:
-        shot = dense_shooting.shoot_dense(
-            system.dense, x, h0, system.theta, h, bounds=bounds, chunk=chunk
-        )
-    else:
-        if guess is not None:
-            guess = resolve(guess, system)[chunk - 1 :: chunk]
-        shot = shooting_policy.shoot_either(
-            system.program, x, h0, h, chunk, bounds, scan, stopping.max_iter, guess
-        )
-    system.tally.steps += shot.evaluations
-    status = np.full(h.shape[1], Status.MAX_ITER, object)
-    status[shot.joined] = Status.CONVERGED
-    status[~finite_sequences(h)] = Status.DIVERGED
-    return Solution(
-        h, status, shot.norms, system.tally.steps, system, scan, stopping, compiled=True
     )
 
 

@@ -65,15 +65,12 @@ def autonomous(n=3, **options):
 FAMILIES = {"diagonal": diagonal, "single": single, "cell": cell, "autonomous": autonomous}
 
 
-def compiled_system(case):
-    """Return the system with one batch axis and its program."""
-    system = with_one_batch_axis(make_system(*case))
-    return with_program_of(system)
+def system_of(case):
+    """Return the equations with one batch axis, as kernels take them."""
+    return with_one_batch_axis(make_system(*case[:5]))
 
 
-def with_program_of(system):
-    from dataclasses import replace
-
+def program_of(case):
+    system = system_of(case)
     k, _ = system.recurrence.structure(system.shape[-1])
-    made = program(system.recurrence.step, system.h0, system.x, system.theta, k)
-    return replace(system, program=made)
+    return program(system.recurrence.step, system.h0, system.x, system.theta, k)

@@ -129,6 +129,7 @@ class Solved(NamedTuple):
     norms: np.ndarray
     joined: np.ndarray
     evaluations: int
+    finite: bool
 
 
 def shoot(program, x, h0, theta, steps=None, atol=None, rtol=None, chunk=None):
