@@ -18,7 +18,7 @@ from pararnn_solvers.bidiagonal import BlockBidiagonal, block_matvec
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.memory import require_blocks
 from pararnn_solvers.solvers.solution import Solution
-from pararnn_solvers.system import System, numba_kernels
+from pararnn_solvers.system import System
 from pararnn_solvers.typing import Array
 
 MOST_DIRECTIONS = 256
@@ -79,7 +79,9 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
 
 
 def compiled_gradients(solution: Solution, dh: Array) -> Gradients:
-    """Return the gradients by kernels: of wide rows, all in one reversed pass."""
+    """Return the gradients by kernels, all in one reversed pass."""
+    from pararnn_solvers.compiled.gradients import pull_back  # imports Numba
+
     system, program = solution.system, solution.system.program
     T, d = len(solution.h), solution.h.shape[-1]
     h0 = system.h0.reshape(-1, d)
@@ -94,14 +96,13 @@ def compiled_gradients(solution: Solution, dh: Array) -> Gradients:
         first = block_matvec(blocks[0], lam[0], adjoint=True) if T else np.zeros_like(h0)
         return lam, first
 
-    dx, dh0, products = numba_kernels().pull_back(
-        program, x, h0, h, dh.reshape(h.shape), solve_adjoint
-    )
+    dx, dh0, products = pull_back(program, x, h0, h, dh.reshape(h.shape), solve_adjoint)
     leaves, rebuild = tree.flatten(system.theta)
     found = [np.zeros_like(leaf) if tree.is_differentiable(leaf) else None for leaf in leaves]
     for parameter, product in zip(program.parameters, products, strict=True):
         parameter.add(found[parameter.leaf], product)
-    dx = None if system.x is None else dx.reshape(system.x.shape)
+    if dx is not None and system.x is not None:
+        dx = dx.reshape(system.x.shape)
     return Gradients(rebuild(found), dx, dh0.reshape(system.h0.shape))
 
 

@@ -190,80 +190,21 @@ def newton_pass(program: Program, x: Array | None, h0: Array, h: Array) -> tuple
     n, k, m = program.n, program.k, 0 if x is None else x.shape[-1]
     moved = alignment.empty(h.shape, h.dtype)
     iterate = kernel(program, "row", "newton", k)
-    pieces = divide_rows(program, B, h.size)
-    norms = np.zeros((len(pieces), 2, T * B), h.dtype)
-    before, delta = alignment.copy(h0.reshape(-1)), alignment.zeros(B * d, h.dtype)
-    arrays = (flat(x, h.dtype), program.theta, before, delta, flat(h, h.dtype), moved.reshape(-1))
-    calls = zip(norms, pieces, strict=True)
-    threads.run([partial(iterate, *arrays, norm, (T, B, m, n), lanes) for norm, lanes in calls])
+    lanes = divide_rows(program, B, h.size)
+    slabs = parts(T, h.size) if len(lanes) == 1 else [(0, T)]
+    norms = np.zeros((len(lanes), 2, T * B), h.dtype)
+    arrays = (flat(h, h.dtype), moved.reshape(-1))
+    inputs, shape = (flat(x, h.dtype), program.theta), (T, B, m, n)
+
+    def call(norm: Array, steps: tuple[int, int], lane: Any, again: bool) -> None:
+        before = h0 if steps[0] == 0 else h[steps[0] - 1]
+        change = moved[steps[0] - 1] - before if again else np.zeros_like(h0)
+        entry = (alignment.copy(before.reshape(-1)), alignment.copy(change.reshape(-1)))
+        iterate(*inputs, *entry, *arrays, norm, shape, steps, lane, again)
+
+    pieces = [(norm, lane) for norm, lane in zip(norms, lanes, strict=True)]
+    threads.run([partial(call, norm, slab, lane, False) for norm, lane in pieces for slab in slabs])
+    for slab in slabs[1:]:  # which began as if nothing had changed before
+        with np.errstate(all="ignore"):
+            call(norms[0], slab, lanes[0], True)
     return moved, norms.max(axis=0).reshape(2, T, B)
-
-
-def pull_back(
-    program: Program, x: Array | None, h0: Array, h: Array, g: Array, solve: Any
-) -> tuple[Array | None, Array, Array]:
-    """Return the gradients by x, by h0, and by each parameter and channel, shape (q, n).
-
-    Parameters
-    ----------
-    g : array, shape (T, B, d)
-        The gradient by the states.
-    solve : callable
-        ``solve(g)`` returns the adjoint and what it is before the first step; used where a row
-        has few channels.
-    """
-    T, B, d = h.shape
-    n, k, m = program.n, program.k, 0 if x is None else x.shape[-1]
-    q = len(program.parameters)
-    dx = None if x is None else alignment.zeros(x.shape, h.dtype)
-    if in_rows(program):
-        return _pull_back_rows(program, x, h0, h, g, dx)
-    lam, dh0 = solve(g)
-    compute = kernel(program, "tile", "adjoint", k)
-    previous = np.concatenate([h0[None], h[:-1]])[:T]
-    L = lanes_of_a_tile(program, m)
-    pieces = parts(-(-T * B // STEPS), h.size, L)
-    totals = np.zeros((len(pieces), max(1, q) * n))
-    arrays = (
-        flat(previous, h.dtype),
-        flat(x, h.dtype),
-        program.theta,
-        flat(lam, h.dtype),
-        flat(dx, h.dtype),
-    )
-    calls = zip(totals, pieces, strict=True)
-    threads.run([partial(compute, *arrays, sums, (T * B, m, n), piece, L) for sums, piece in calls])
-    return dx, dh0, totals.sum(axis=0)[: q * n].reshape(q, n)
-
-
-def _pull_back_rows(
-    program: Program,
-    x: Array | None,
-    h0: Array,
-    h: Array,
-    g: Array,
-    dx: Array | None,
-) -> tuple[Array | None, Array, Array]:
-    T, B, d = h.shape
-    n, k, m = program.n, program.k, 0 if x is None else x.shape[-1]
-    q = len(program.parameters)
-    compute = kernel(program, "row", "adjoint", k)
-    pieces = divide_rows(program, B, h.size)
-    shared = any(not i.channels for i in program.drives)
-    if shared and B == 1:
-        pieces = [(0, 1, 0, n)]  # threads would add to the same entries of dx
-    dh0 = alignment.zeros(h0.shape, h.dtype)
-    sums = alignment.zeros((len(pieces), max(1, q) * n), h.dtype)
-    totals = np.zeros((len(pieces), max(1, q) * n))
-    arrays = (
-        flat(x, h.dtype),
-        program.theta,
-        flat(h0, h.dtype),
-        flat(h, h.dtype),
-        flat(g, h.dtype),
-        flat(dx, h.dtype),
-        dh0.reshape(-1),
-    )
-    calls = zip(sums, totals, pieces, strict=True)
-    threads.run([partial(compute, *arrays, s, t, (T, B, m, n), lanes) for s, t, lanes in calls])
-    return dx, dh0, totals.sum(axis=0)[: q * n].reshape(q, n)

@@ -80,7 +80,8 @@ def close(new: Any, old: Any, atol: Any, rtol: Any) -> Any:
     met = new[0] == new[0]
     for i in range(len(new)):
         gap = magnitude(new[i] - old[i])
-        met = met & (gap <= full(gap, atol) + full(gap, rtol) * magnitude(old[i]))
+        # Infinity less infinity is NaN: an infinite state agrees with nothing either.
+        met = met & (gap - full(gap, rtol) * magnitude(old[i]) <= full(gap, atol))
     return met
 
 

@@ -12,9 +12,25 @@ from typing import Any
 
 import numpy as np
 
-from pararnn_solvers.compiled.row_kernels import AHEAD, Places, after, components, reader, writer
+from pararnn_solvers.compiled.row_kernels import (
+    AHEAD,
+    Places,
+    after,
+    components,
+    reader,
+    writer,
+)
 from pararnn_solvers.compiled.transfers import row_prefetcher
-from pararnn_solvers.compiled.vectors import farthest, full, greatest, minus, plus, taker, total
+from pararnn_solvers.compiled.vectors import (
+    all_true,
+    blank,
+    farthest,
+    greatest,
+    minus,
+    plus,
+    taker,
+    total,
+)
 from pararnn_solvers.linear.simd import width
 
 FLUSH = 64  # rows summed up in the dtype of the states before they join a total in float64
@@ -53,15 +69,15 @@ def apply(function: Any, k: int, q: int, drives: Places, parameters: Places, tai
 def newton(correct: Any, k: int, drives: Places, parameters: Places, tail: bool) -> Any:
     """Return the kernel of one iteration of Newton's method: one pass over the trajectory.
 
-    ``newton(x, theta, before, delta, h, moved, norms, shape, lanes)``: the states ``h`` are left
-    for ``moved_t = f_t + A_t (moved_{t-1} - h_{t-1})``. ``before`` and ``delta`` enter as the
-    state before the first and zero; ``norms[0]`` and ``norms[1]`` become the greatest ``|F_t|``
-    and ``|h_t|`` of each row, NaN if any is.
+    ``newton(x, theta, before, delta, h, moved, norms, shape, steps, lanes, again)``: the states
+    ``h`` are left for ``moved_t = f_t + A_t (moved_{t-1} - h_{t-1})``. ``before`` and ``delta``
+    enter as the state before the first of some steps, and its change; ``norms[0]`` and
+    ``norms[1]`` become the greatest ``|F_t|`` and ``|h_t|`` of each row, NaN if any is. ``again``:
+    go on only until that change makes none in what is stored.
     """
     read_x, read_theta = reader(drives, tail), reader(parameters, tail)
     read, write = reader(components(k), tail), writer(components(k), tail)
-    write_f = writer(after(k, components(k)), tail)
-    ahead = row_prefetcher(drives)
+    write_f, ahead = writer(after(k, components(k)), tail), row_prefetcher(drives)
 
     def kernel(
         x: Any,
@@ -72,16 +88,19 @@ def newton(correct: Any, k: int, drives: Places, parameters: Places, tail: bool)
         moved: Any,
         norms: Any,
         shape: Any,
+        steps: Any,
         lanes: Any,
+        again: Any,
     ) -> None:
         T, B, m, n = shape
         b0, b1, c0, c1 = lanes
         W = np.int64(width(h))
         d = k * n
-        for t in range(T):
+        for t in range(steps[0], steps[1]):
+            same = again
             for b in range(b0, b1):
                 row = t * B + b
-                far = large = full(read(h, row * d, n, c0)[0], 0.0)
+                far = large = blank(h)
                 for c in range(c0, c1, W):
                     ahead(x, (row + AHEAD * B) * m, n, c)
                     state = read(h, row * d, n, c)
@@ -91,6 +110,7 @@ def newton(correct: Any, k: int, drives: Places, parameters: Places, tail: bool)
                         read_theta(theta, 0, n, c),
                         read(delta, b * d, n, c),
                     )
+                    stored = read(moved, row * d, n, c)
                     write(moved, row * d, n, c, found)
                     if t == 0:  # f itself, even where the derivative is infinite
                         write_f(moved, row * d, n, c, found)
@@ -101,9 +121,12 @@ def newton(correct: Any, k: int, drives: Places, parameters: Places, tail: bool)
                     for i in range(k):
                         far = farthest(far, state[i] - f[i])
                         large = farthest(large, state[i])
+                        same = same and all_true(new[i] == stored[i])
                     write(delta, b * d, n, c, minus(new, state))
                 norms[0, row] = greatest(far)
                 norms[1, row] = greatest(large)
+            if same:
+                break
 
     return kernel
 
@@ -111,23 +134,24 @@ def newton(correct: Any, k: int, drives: Places, parameters: Places, tail: bool)
 def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places, tail: bool) -> Any:
     """Return the kernel of the reversed recurrence, and of all gradients, in one pass.
 
-    ``adjoint(x, theta, before, h, g, dx, carry, sums, totals, shape, lanes)``: with
-    ``lam_t = g_t + carry`` and ``carry = A_t^T lam_t``, adds ``lam_t^T df/dx_t`` to ``dx`` and
-    ``sum_t lam_t^T df/dtheta`` to ``totals``, in float64 of partial sums of FLUSH rows. ``before``
-    is the state before the first.
+    ``adjoint(x, theta, before, h, g, dx, carry, sums, totals, shape, chunks, S, lanes, least)``:
+    with ``lam_t = g_t + carry`` and ``carry = A_t^T lam_t``, ``dx`` becomes ``lam_t^T df/dx_t``,
+    and ``sum_t lam_t^T df/dtheta`` is added to ``totals``, in float64 of partial sums of FLUSH
+    rows. Chunk p enters with ``carry[p]`` and leaves it at its beginning; ``before`` is the state
+    before the first step. ``least >= 0``: this is what a later ``carry`` adds, without ``g``, as
+    long as it exceeds ``least``.
     """
     p, q = len(drives), len(parameters)
     n_shared = sum(not place.channels for place in drives)  # the first of them
+    of_channels = drives[n_shared:]
     read_x, read_theta = reader(drives, tail), reader(parameters, tail)
     read, write = reader(components(k), tail), writer(components(k), tail)
-    write_x = writer(after(k + n_shared, drives[n_shared:]), tail)
+    read_dx, write_dx = reader(of_channels, tail), writer(of_channels, tail)
+    for_x, for_theta = taker(k + n_shared, p - n_shared), taker(k + p, q)
     write_shared = writer(after(k, components(n_shared)), tail)
     read_shared = reader(components(n_shared), tail)
-    for_theta = taker(k + p, q)
-    read_sums = reader(components(q), tail)
-    write_sums = writer(components(q), tail)
+    read_sums, write_sums = reader(components(q), tail), writer(components(q), tail)
     positions = tuple(place.offset for place in drives[:n_shared]) or (0,)
-
     ahead = row_prefetcher(drives)
 
     def kernel(
@@ -141,40 +165,66 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places, tail: bo
         sums: Any,
         totals: Any,
         shape: Any,
+        chunks: Any,
+        S: Any,
         lanes: Any,
+        least: Any,
     ) -> None:
         T, B, m, n = shape
         b0, b1, c0, c1 = lanes
         W = np.int64(width(h))
-        d = k * n
+        d, again = k * n, least >= 0
         scratch = np.zeros(max(1, n_shared) * n, h.dtype)
-        for t in range(T - 1, -1, -1):
-            for b in range(b0, b1):
-                row = t * B + b
-                for c in range(c0, c1, W):
-                    ahead(x, (row - AHEAD * B) * m, n, c)
-                    lam = plus(read(g, row * d, n, c), read(carry, b * d, n, c))
-                    if t == 0:
-                        state = read(before, b * d, n, c)
-                    else:
-                        state = read(h, (row - B) * d, n, c)
-                    found = pull_back(
-                        state, read_x(x, row * m, n, c), read_theta(theta, 0, n, c), lam
-                    )
-                    write(carry, b * d, n, c, found)
-                    if p:
-                        write_x(dx, row * m, n, c, found)
-                    if n_shared:
-                        write_shared(scratch, 0, n, c, found)
-                        several = read_shared(scratch, 0, n, c)
+        for chunk in range(chunks[1] - 1, chunks[0] - 1, -1):
+            for t in range(min(T, (chunk + 1) * S) - 1, chunk * S - 1, -1):
+                left = blank(h)
+                for b in range(b0, b1):
+                    row, place = t * B + b, (chunk * B + b) * d
+                    if not again:
                         for i in range(n_shared):
-                            dx[row * m + positions[i]] += total(several[i])
-                    if q:
-                        write_sums(sums, 0, n, c, plus(read_sums(sums, 0, n, c), for_theta(found)))
-            if q and (t % FLUSH == 0):
-                for i in range(q):
-                    for c in range(c0, min(c1, n)):
-                        totals[i * n + c] += sums[i * n + c]
-                        sums[i * n + c] = 0
+                            dx[row * m + positions[i]] = 0
+                    for c in range(c0, c1, W):
+                        ahead(x, (row - AHEAD * B) * m, n, c)
+                        lam = read(carry, place, n, c)
+                        if not again:
+                            lam = plus(lam, read(g, row * d, n, c))
+                        if t == 0:
+                            state = read(before, b * d, n, c)
+                        else:
+                            state = read(h, (row - B) * d, n, c)
+                        found = pull_back(
+                            state, read_x(x, row * m, n, c), read_theta(theta, 0, n, c), lam
+                        )
+                        write(carry, place, n, c, found)
+                        if again:
+                            rest = read(carry, place, n, c)
+                            for i in range(k):
+                                left = farthest(left, rest[i])
+                        if p > n_shared:
+                            more = for_x(found)
+                            if again:
+                                more = plus(more, read_dx(dx, row * m, n, c))
+                            write_dx(dx, row * m, n, c, more)
+                        if n_shared:
+                            write_shared(scratch, 0, n, c, found)
+                            several = read_shared(scratch, 0, n, c)
+                            for i in range(n_shared):
+                                dx[row * m + positions[i]] += total(several[i])
+                        if q:
+                            all_sums = plus(read_sums(sums, 0, n, c), for_theta(found))
+                            write_sums(sums, 0, n, c, all_sums)
+                ends = t == chunk * S or (again and greatest(left) <= least)
+                if q and (ends or t % FLUSH == 0):
+                    for i in range(q):
+                        for c in range(c0, min(c1, n)):
+                            totals[i * n + c] += sums[i * n + c]
+                            sums[i * n + c] = 0
+                if ends:
+                    if again and t > chunk * S:
+                        for b in range(b0, b1):
+                            for i in range(k):
+                                for c in range(c0, min(c1, n)):
+                                    carry[(chunk * B + b) * d + i * n + c] = 0
+                    break
 
     return kernel

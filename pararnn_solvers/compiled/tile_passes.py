@@ -16,6 +16,7 @@ from pararnn_solvers.compiled.row_kernels import Places, after, components
 from pararnn_solvers.compiled.tile_kernels import STEPS, pack, unpack
 from pararnn_solvers.compiled.transfers import splat_reader, tile_reader, tile_writer
 from pararnn_solvers.compiled.vectors import plus, taker
+from pararnn_solvers.linear.jit import inlined
 from pararnn_solvers.linear.simd import width
 
 
@@ -59,75 +60,102 @@ def apply(function: Any, k: int, q: int, drives: Places, parameters: Places) -> 
 
 
 def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places) -> Any:
-    """Return the kernel of the gradients by x and theta, given the adjoint of every state.
+    """Return the kernel of the reversed recurrence and all gradients, as of :mod:`.row_passes`.
 
-    ``adjoint(h, x, theta, lam, dx, totals, shape, ids, L)``, with lanes as of :func:`apply`.
+    ``adjoint(previous, x, theta, g, dx, carry, totals, shape, ids, S, L, least, recursive)``: here
+    lanes are chunks, as of :mod:`.tile_kernels`, ``previous`` has the states before each step, and
+    ``dx`` enters as zeros. Not ``recursive``: ``g`` is the adjoint already.
     """
     p, q = len(drives), len(parameters)
-    n_shared = sum(not place.channels for place in drives)  # the first of them
     read_x, read_theta = tile_reader(drives), splat_reader(parameters)
-    read = tile_reader(components(k))
-    write_x = tile_writer(after(k + n_shared, drives[n_shared:]))
-    read_shared, write_shared = tile_reader(drives[:n_shared]), tile_writer(drives[:n_shared])
-    for_shared = taker(k, n_shared)
-    for_theta = taker(k + p, q)
+    read, write = tile_reader(components(k)), tile_writer(components(k))
+    read_dx, write_dx = tile_reader(drives), tile_writer(drives)
+    for_x, for_theta = taker(k, p), taker(k + p, q)
     read_sums, write_sums = tile_reader(components(q)), tile_writer(components(q))
 
     def kernel(
-        h: Any,
+        previous: Any,
         x: Any,
         theta: Any,
-        lam: Any,
+        g: Any,
         dx: Any,
+        carry: Any,
         totals: Any,
         shape: Any,
         ids: Any,
+        S: Any,
         L: Any,
+        least: Any,
+        recursive: Any,
     ) -> None:
-        R, m, n = shape
-        W, d = np.int64(width(h)), k * n
-        X = np.empty(STEPS * m * L, h.dtype)
-        D = np.zeros(STEPS * m * L, h.dtype)
-        H = np.empty(STEPS * d * L, h.dtype)
-        G = np.empty(STEPS * d * L, h.dtype)
-        sums = np.zeros(max(1, q) * n * W, h.dtype)
+        T, B, m, n = shape
+        W, d, again = np.int64(width(previous)), k * n, least >= 0
+        X = np.empty(STEPS * m * L, previous.dtype)
+        D = np.zeros(STEPS * m * L, previous.dtype)
+        H = np.empty(STEPS * d * L, previous.dtype)
+        G = np.zeros(STEPS * d * L, previous.dtype)
+        C = np.zeros(d * L, previous.dtype)
+        sums = np.zeros(max(1, q) * n * W, previous.dtype)
         for first in range(ids[0], ids[1], L):
             lanes = (first, ids[1], L)
-            pack(h, H, d, R, 1, STEPS, lanes, 0, STEPS)
-            pack(lam, G, d, R, 1, STEPS, lanes, 0, STEPS)
-            if m:
-                pack(x, X, m, R, 1, STEPS, lanes, 0, STEPS)
-            if n_shared:
-                for i in range(D.size):
-                    D[i] = 0
-            for lane in range(L):  # what is beyond the end must not count
-                for s in range(STEPS):
-                    if first + lane >= ids[1] or (first + lane) * STEPS + s >= R:
-                        for i in range(d):
-                            G[(s * d + i) * L + lane] = 0
-            for s in range(STEPS):
-                for v in range(0, L, W):
-                    for c in range(n):
-                        found = pull_back(
-                            read(H, s * d, n, c, v, L),
-                            read_x(X, s * m, n, c, v, L),
-                            read_theta(theta, 0, n, c),
-                            read(G, s * d, n, c, v, L),
-                        )
-                        if p:
-                            write_x(D, s * m, n, c, v, L, found)
-                        if n_shared:
-                            several = read_shared(D, s * m, n, c, v, L)
-                            more_x = plus(several, for_shared(found))
-                            write_shared(D, s * m, n, c, v, L, more_x)
-                        if q:
-                            more = plus(read_sums(sums, 0, n, c, 0, W), for_theta(found))
-                            write_sums(sums, 0, n, c, 0, W, more)
-            if p:
-                unpack(D, dx, m, R, 1, STEPS, lanes, 0, STEPS)
-            for i in range(q * n):
-                for e in range(W):
-                    totals[i] += sums[i * W + e]
-                    sums[i * W + e] = 0
+            pack(carry, C, d, ids[1], 1, 1, lanes, 0, 1)
+            clear(C, d, ids[1], 1, 1, lanes, 0, 1)
+            for s0 in range((S - 1) // STEPS * STEPS, -1, -STEPS):
+                steps = min(STEPS, S - s0)
+                pack(previous, H, d, T, B, S, lanes, s0, steps)
+                if m:
+                    pack(x, X, m, T, B, S, lanes, s0, steps)
+                    pack(dx, D, m, T, B, S, lanes, s0, steps)
+                if not again:
+                    pack(g, G, d, T, B, S, lanes, s0, steps)
+                    clear(G, d, T, B, S, lanes, s0, steps)
+                for s in range(steps - 1, -1, -1):
+                    for v in range(0, L, W):
+                        for c in range(n):
+                            lam = read(G, s * d, n, c, v, L)
+                            if recursive:
+                                lam = plus(lam, read(C, 0, n, c, v, L))
+                            found = pull_back(
+                                read(H, s * d, n, c, v, L),
+                                read_x(X, s * m, n, c, v, L),
+                                read_theta(theta, 0, n, c),
+                                lam,
+                            )
+                            write(C, 0, n, c, v, L, found)
+                            if p:
+                                more = plus(read_dx(D, s * m, n, c, v, L), for_x(found))
+                                write_dx(D, s * m, n, c, v, L, more)
+                            if q:
+                                several = plus(read_sums(sums, 0, n, c, 0, W), for_theta(found))
+                                write_sums(sums, 0, n, c, 0, W, several)
+                if p:
+                    unpack(D, dx, m, T, B, S, lanes, s0, steps)
+                for i in range(q * n):
+                    for e in range(W):
+                        totals[i] += sums[i * W + e]
+                        sums[i * W + e] = 0
+                if again and s0:
+                    left = C[0] * 0
+                    for i in range(d * L):
+                        left = max(left, abs(C[i]))
+                    if left <= least:
+                        for i in range(d * L):
+                            C[i] = 0
+                        break
+            unpack(C, carry, d, ids[1], 1, 1, lanes, 0, 1)
 
     return kernel
+
+
+@inlined
+def clear(G: Any, d: Any, T: Any, B: Any, S: Any, lanes: Any, s0: Any, steps: Any) -> None:
+    """Put zeros where a tile has lanes that are none, or steps beyond the end."""
+    first, last, L = lanes
+    if first + L <= last and ((first + L - 1) // B + 1) * S <= T:
+        return
+    for lane in range(L):
+        t = (first + lane) // B * S + s0
+        for s in range(steps):
+            if first + lane >= last or t + s >= T:
+                for i in range(d):
+                    G[(s * d + i) * L + lane] = 0

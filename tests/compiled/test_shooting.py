@@ -66,8 +66,9 @@ def test_any_chunks_give_the_rollout(family, n, T, batch, chunk, seed):
     assert solution.status is Status.CONVERGED
     assert np.abs(solution.h - rollout(case)).max(initial=0) <= allowed_error(case)
     residual = residual_of(case, solution.h)
-    # Kernels and NumPy may round differently, in states and in what follows from them.
-    assert np.abs(solution.residual_norms[-1] - residual).max(initial=0) <= rounding(case)
+    # Kernels and NumPy may round differently; rounding is all that is left, or the tolerance.
+    assert (residual <= solution.residual_norms[-1] + rounding(case)).all()
+    assert np.max(residual, initial=0) <= allowed_error(case) * (1 - case.lipschitz)
 
 
 @families
@@ -81,17 +82,18 @@ def test_any_chunks_give_the_rollout(family, n, T, batch, chunk, seed):
 def test_from_any_guess(family, n, B, S, size, seed):
     case = FAMILIES[family](n=n, T=130, batch=(B,), seed=seed)
     P = -(-130 // S)
-    guess = size * np.random.default_rng(seed).standard_normal((P - 1, *case.h0.shape))
+    guess = size * np.random.default_rng(seed).standard_normal((130, *case.h0.shape))
     guess = guess.astype(case.h0.dtype)
     tolerance = TOLERANCE if case.h0.dtype == np.float64 else (1e-5, 1e-5)
     for run in (shoot, shoot_newton):
-        shot, h = run(case, S, guess, tolerance)
-        if run is shoot or np.max(np.abs(guess)) < 1:  # far away Newton's method may fail
-            assert shot.joined
-        if shot.joined:
+        shot, h = run(case, S, guess[S - 1 :: S][: P - 1], tolerance)
+        if shot.joined:  # chunks may be too short to meet, the guess too far for Newton's method
             allowed = allowed_error(case, *tolerance)
             assert np.abs(h - rollout(case)).max() <= allowed
             assert shot.norms.shape[1:] == (B,)
+    solution = solve(case, method=prs.newton(chunk=S), guess=guess, compiled=True)
+    assert solution.status is Status.CONVERGED
+    assert np.abs(solution.h - rollout(case)).max() <= allowed_error(case)
 
 
 @pytest.mark.parametrize("n", [2, 9])
@@ -318,11 +320,14 @@ LARGE = {
 @pytest.mark.parametrize("name", LARGE)
 def test_chunks_do_not_depend_on_the_number_of_threads(name, chunk, threads_restored):
     case, found = LARGE[name], []
-    for count in (1, 2, 3, 3):
+    for count in (1, 2, 3):
         prs.set_num_threads(count)
-        solution = solve(case, method=prs.newton(chunk=chunk), compiled=True)
-        found.append(solution)
+        first, again = (
+            solve(case, method=prs.newton(chunk=chunk), compiled=True) for _ in range(2)
+        )
+        assert first.status is Status.CONVERGED
+        np.testing.assert_array_equal(first.h, again.h)
+        np.testing.assert_array_equal(first.residual_norms, again.residual_norms)
+        found.append(first)
     for solution in found[1:]:
-        assert solution.status is Status.CONVERGED
         np.testing.assert_array_equal(solution.h, found[0].h)
-    np.testing.assert_array_equal(found[3].residual_norms, found[2].residual_norms)
