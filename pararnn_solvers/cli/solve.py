@@ -21,11 +21,18 @@ from pararnn_solvers.cli.files import check_destination, write_whole
 from pararnn_solvers.cli.problem import Problem, build_problem
 from pararnn_solvers.cli.references import parse_method
 from pararnn_solvers.cli.report import Iterations, as_json, describe, summarize
-from pararnn_solvers.errors import ConvergenceError, ConvergenceWarning, InvalidInput, PararnnError
+from pararnn_solvers.compilation import COMPILE_FROM
+from pararnn_solvers.errors import (
+    ConvergenceError,
+    ConvergenceWarning,
+    InvalidInput,
+    NotTraceable,
+    PararnnError,
+)
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.typing import Array
 
-FIRST_CALL = 64
+FIRST_CALL = 2048
 """Steps of the solve that only compiles."""
 
 Say = Callable[[str], None]
@@ -91,9 +98,17 @@ def solve_and_time(
 ) -> tuple[Solution, dict[str, float]]:
     """Return the solution, converged or not, and the seconds of the first call and of the solve."""
     few = problem.first(FIRST_CALL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the solve proper will tell
-        _, first = timed(lambda: solve(few, options, on_failure="warn"))
+
+    def warm_up() -> None:
+        compiled = True if int(np.prod(problem.shape)) >= COMPILE_FROM else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the solve proper will tell
+            try:
+                solve(few, options, on_failure="warn", compiled=compiled)
+            except NotTraceable:  # nor will the solve proper compile it
+                solve(few, options, on_failure="warn")
+
+    _, first = timed(warm_up)
     say(f"  first call  {first:.2f} s on {few.shape[0]} steps, to import and compile\n")
     callback = Iterations(say, problem.shape[0])
 

@@ -1,0 +1,277 @@
+"""When a solve runs kernels, when the step itself, and what is said about it."""
+
+import numpy as np
+import pytest
+
+import pararnn_solvers as prs
+from pararnn_solvers.compilation import COMPILE_FROM
+from pararnn_solvers.errors import InvalidInput, NotTraceable
+from tests.strategies import block_tanh, dense_tanh, solve
+
+GAIN = 0.5
+
+
+def step(h, x, a):
+    return np.tanh(a * h + x)
+
+
+def problem(T=20, n=8, batch=(), seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-1, 1, (T, *batch, n)), rng.uniform(-1, 1, (*batch, n)), np.full(n, 0.5)
+
+
+LARGE = problem(T=COMPILE_FROM // 8)
+
+
+def diagonal(function=step, **options):
+    return prs.Recurrence(function, block_size=1, **options)
+
+
+# --- which runs ----------------------------------------------------------------------------------
+
+
+def test_large_problems_are_compiled_unless_they_are_told_not_to():
+    x, h0, a = LARGE
+    solutions = {
+        compiled: prs.solve(diagonal(), x, h0, a, method="sequential", compiled=compiled)
+        for compiled in (None, True, False)
+    }
+    assert [s.compiled for s in solutions.values()] == [True, True, False]
+    np.testing.assert_array_equal(solutions[None].h, solutions[True].h)
+    np.testing.assert_allclose(solutions[None].h, solutions[False].h, rtol=0, atol=1e-13)
+    np.testing.assert_array_equal(solutions[None].h, prs.rollout(diagonal(), x, h0, a))
+
+
+@pytest.mark.parametrize(("missing", "compiled"), [(0, True), (1, False)])
+def test_the_limit_is_on_the_numbers_of_a_trajectory(missing, compiled):
+    x, h0, a = LARGE
+    solution = prs.solve(diagonal(), x[missing:], h0, a, method="sequential")
+    assert solution.compiled is compiled
+    short = prs.solve(diagonal(), x[: COMPILE_FROM // 32].reshape(-1, 4, 8), np.ones((4, 8)), a)
+    assert not short.compiled
+
+
+def test_small_problems_are_compiled_on_demand():
+    x, h0, a = problem()
+    assert not prs.solve(diagonal(), x, h0, a).compiled
+    assert prs.solve(diagonal(), x, h0, a, compiled=True).compiled
+
+
+@pytest.mark.parametrize("backend", ["sequential", "scipy"])
+def test_a_backend_that_is_named_is_used(backend):
+    x, h0, a = LARGE
+    assert not prs.solve(diagonal(), x[:2**14], h0, a, method="jacobi", backend=backend).compiled
+    with pytest.raises(NotTraceable, match=f"backend is '{backend}'"):
+        prs.solve(diagonal(), x, h0, a, backend=backend, compiled=True)
+
+
+def test_a_function_as_backend_is_used():
+    calls = []
+    scan = prs.linear.load("sequential") if hasattr(prs, "linear") else None
+
+    def own(blocks, rhs, *, adjoint=False):
+        from pararnn_solvers.linear import load
+
+        calls.append(len(rhs))
+        return load("sequential")(blocks, rhs, adjoint=adjoint)
+
+    x, h0, a = problem()
+    assert not prs.solve(diagonal(), x, h0, a, method="newton", backend=own).compiled
+    assert calls
+    with pytest.raises(NotTraceable, match="backend is"):
+        prs.solve(diagonal(), x, h0, a, backend=own, compiled=True)
+    assert scan is None or callable(scan)
+
+
+def test_derivatives_that_are_asked_for_otherwise_are_not_compiled():
+    x, h0, a = LARGE
+    for name in ("cs", "2-point", "3-point"):
+        recurrence = diagonal(jacobian=name)
+        assert not prs.solve(recurrence, x, h0, a, method="sequential").compiled
+        with pytest.raises(NotTraceable, match=f"jacobian='{name}'"):
+            prs.solve(recurrence, x, h0, a, compiled=True)
+
+
+def test_large_blocks_are_not_compiled_as_channels():
+    case = block_tanh(k=9, n=2)
+    with pytest.raises(NotTraceable, match="9 x 9, at most 8 x 8"):
+        solve(case, compiled=True)
+    assert not solve(case).compiled
+
+
+@pytest.mark.parametrize("compiled", ["yes", 2, "auto"])
+def test_compiled_is_true_false_or_none(compiled):
+    x, h0, a = problem()
+    with pytest.raises(InvalidInput, match="compiled is .*; expected True, False, or None"):
+        prs.solve(diagonal(), x, h0, a, compiled=compiled)
+    with pytest.raises(InvalidInput, match="expected True, False, or None"):
+        prs.rollout(diagonal(), x, h0, a, compiled=compiled)
+
+
+# --- what cannot be compiled -----------------------------------------------------------------------
+
+
+def without_vectors(h, x, a):
+    return np.arctan(a * h + x)
+
+
+def branching(h, x, a):
+    return np.tanh(a * h + x) if np.all(a < 1) else h
+
+
+def mixing(h, x, a):
+    return np.tanh(a * h + x) + 0 * h.sum(axis=-1, keepdims=True)
+
+
+def unknown(h, x, a):
+    return np.interp(h, [-1.0, 1.0], [-0.5, 0.5]) + x
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (without_vectors, "step calls arctan: no vector function computes it"),
+        (branching, "np.where"),
+        (mixing, "step calls numpy.sum, which may mix channels|mix"),
+        (unknown, "interp"),
+    ],
+)
+def test_what_cannot_be_compiled_runs_as_it_is(function, message):
+    x, h0, a = LARGE
+    solution = prs.solve(diagonal(function), x, h0, a, method="jacobi")
+    assert not solution.compiled
+    assert solution.success
+    for call in (prs.solve, prs.rollout):
+        with pytest.raises(NotTraceable, match=message):
+            call(diagonal(function), x[:10], h0, a, compiled=True)
+
+
+def test_functions_with_constants_are_compiled():
+    """Also the first of two arguments may be a number."""
+
+    def rectified(h, x, a):
+        return 0.5 * np.maximum(0, h) + np.minimum(1, np.abs(x)) ** 1.5
+
+    x, h0, a = LARGE
+    solution = prs.solve(diagonal(rectified), x, h0, a, method="sequential")
+    assert solution.compiled
+    plain = prs.rollout(diagonal(rectified), x, h0, a, compiled=False)
+    np.testing.assert_allclose(solution.h, plain, rtol=0, atol=1e-14)
+
+
+# --- steps that are more than their arguments -----------------------------------------------------
+
+
+def by_gain(h, x, _):
+    return np.tanh(GAIN * h + x)
+
+
+def test_a_global_that_changes_is_seen(monkeypatch):
+    x, h0, _ = problem()
+    for gain in (0.5, 0.25):
+        monkeypatch.setattr(f"{__name__}.GAIN", gain, raising=False)
+        monkeypatch.setitem(globals(), "GAIN", gain)
+        solution = prs.solve(diagonal(by_gain), x, h0, method="newton", compiled=True)
+        expected = prs.rollout(diagonal(by_gain), x, h0, compiled=False)
+        np.testing.assert_allclose(solution.h, expected, rtol=0, atol=1e-11)
+
+
+def test_constants_of_theta_that_change_are_seen():
+    def powers(h, x, theta):
+        return np.tanh(theta["a"] * h ** theta["count"] + (x if theta["kind"] == "driven" else 0))
+
+    x, h0, a = problem()
+    for count in (1, 2):
+        for kind in ("driven", "free"):
+            theta = {"a": a, "count": count, "kind": kind}
+            found = prs.rollout(diagonal(powers), x, h0, theta, compiled=True)
+            expected = prs.rollout(diagonal(powers), x, h0, theta, compiled=False)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)
+
+
+def test_values_of_theta_that_change_are_seen():
+    x, h0, a = problem()
+    for factor in (1.0, 0.1):
+        found = prs.rollout(diagonal(), x, h0, factor * a, compiled=True)
+        expected = prs.rollout(diagonal(), x, h0, factor * a, compiled=False)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
+
+
+def deceiving(h, x, a):
+    return np.tanh(a * h + x) if isinstance(h, np.ndarray) else np.tanh(a * h - x)
+
+
+def test_a_step_that_deceives_the_tracer_is_found_out():
+    x, h0, a = LARGE
+    solution = prs.solve(diagonal(deceiving), x, h0, a, method="sequential")
+    assert not solution.compiled
+    expected = prs.rollout(diagonal(step), x, h0, a, compiled=False)
+    np.testing.assert_array_equal(solution.h, expected)
+    for call in (prs.solve, prs.rollout):
+        with pytest.raises(InvalidInput, match="something else on arrays than when it was traced"):
+            call(diagonal(deceiving), x, h0, a, compiled=True)
+
+
+def test_channels_that_couple_are_refused_either_way():
+    def coupled(h, x, a):
+        return np.tanh(a * h[..., ::-1] + x)
+
+    x, h0, a = problem()
+    with pytest.raises(NotTraceable):
+        prs.solve(diagonal(coupled), x, h0, a, compiled=True)
+    with pytest.raises(InvalidInput, match="channels couple"):
+        prs.solve(diagonal(coupled), x, h0, a)
+
+
+# --- what comes with a compiled solve --------------------------------------------------------------
+
+
+def test_a_callback_sees_and_stops_a_compiled_solve():
+    x, h0, a = problem(T=40)
+    seen = []
+
+    def stop(state):
+        seen.append((state.n_iter, state.residual_norm.copy(), state.h.shape))
+        if len(seen) == 2:
+            raise StopIteration
+
+    for method in ("newton", prs.newton(chunk=5)):
+        seen.clear()
+        solution = prs.solve(diagonal(), x, h0, a, method=method, callback=stop, compiled=True)
+        assert solution.status is prs.Status.STOPPED
+        assert len(seen) == 2
+
+
+@pytest.mark.parametrize("method", ["newton", "auto", "sequential", prs.newton(chunk=5)])
+@pytest.mark.parametrize("batch", [(0,), (2, 0), (2, 3)])
+def test_no_sequences_and_several_batch_axes(method, batch):
+    x, h0, a = problem(batch=batch)
+    solution = prs.solve(diagonal(), x, h0, a, method=method, compiled=True)
+    assert solution.h.shape == x.shape
+    assert solution.sequence_status.shape == batch
+    assert solution.residual_norms.shape[1:] == batch
+    found = prs.gradients(solution, np.ones_like(x))
+    assert found.x.shape == x.shape and found.h0.shape == h0.shape
+    assert found.theta.shape == a.shape
+
+
+def test_nothing_of_the_callers_is_changed():
+    x, h0, a = problem(batch=(3,))
+    before = [np.copy(array) for array in (x, h0, a)]
+    for method in ("newton", "sequential", prs.newton(chunk=4)):
+        guess = np.zeros_like(x)
+        solution = prs.solve(diagonal(), x, h0, a, method=method, guess=guess, compiled=True)
+        prs.gradients(solution, np.ones_like(x))
+        for old, new in zip(before, (x, h0, a), strict=True):
+            np.testing.assert_array_equal(old, new)
+        assert not guess.any()
+        assert not np.shares_memory(solution.h, guess)
+
+
+def test_a_recurrence_given_without_a_block_size_is_solved_either_way():
+    case = dense_tanh(d=3, T=20)
+    try:
+        solution = solve(case, method="newton", compiled=True)
+    except NotTraceable:
+        solution = solve(case, method="newton")
+    np.testing.assert_allclose(solution.h, solve(case, compiled=False).h, rtol=0, atol=1e-11)
