@@ -82,7 +82,7 @@ class Chunks:
             calls = self.tiles()
         else:
             vectors = self.B * -(-n // kernels.vector_size(self.program))
-            together = max(1, IN_FLIGHT // vectors)
+            together = max(1, IN_FLIGHT // max(1, vectors))
             lanes = (0, self.B, 0, n)
             calls = [(piece, self.S, together, lanes) for piece in parts(self.P, self.h.size)]
         spoiled = np.empty((len(calls), kernels.vector_size(self.program)), self.h.dtype)

@@ -9,15 +9,31 @@ import numpy as np
 
 from pararnn_solvers.compiled import numba_kernels as kernels
 from pararnn_solvers.compiled.program import Program
-from pararnn_solvers.compiled.shooting import Chunks, Shot, first_guess, shoot, shoot_newton
+from pararnn_solvers.compiled.shooting import (
+    IN_FLIGHT,
+    Chunks,
+    Shot,
+    first_guess,
+    shoot,
+    shoot_newton,
+)
 from pararnn_solvers.compiled.tile_kernels import STEPS
 from pararnn_solvers.linear import alignment, threads
 from pararnn_solvers.typing import Array
 
-PROBED = 512  # steps
-LATENCY = 3.0  # vectors that a processor computes in the time in which it finishes one
-NEWTON_SWEEPS = 8.0  # four iterations, each with tangents
-FAR_APART = 8192  # steps between the lanes of a tile that double its cost
+PROBED = 512  # steps at most, of few chunks, and not more than a small part of all
+PROBED_SHARE = 8  # all chunks of a probe have together 1/8 of the steps, at most
+NEARBY = 1e-3  # of a state: whether it is forgotten tells a saturated distance from a constant one
+
+# Costs are counted in vectors of neighbouring channels that a processor computes in a row of many,
+# 26 ns for a float32 GRU (tests/benchmarks/auto.py measures whether they serve).
+LATENCY = 2.0  # of a vector that has to be waited for
+PARTIAL = 2.0  # of the vector at the end of a row that channels do not fill
+TRANSPOSED = 1.75  # of a vector of lanes, brought together from chunks of one sequence
+SCATTERED = 4.0  # and one by one: from several sequences, or at the end of time
+SETUP = 10000.0  # of shooting, beside the steps: a probe, threads that start, the seams
+NEWTON_SWEEPS = 10.0  # four iterations, each with tangents
+SHORTEST_CORRECTED = 256  # steps of a chunk whose seam is a row of a linear recurrence
 MANY = 1 << 40  # numbers: worth all threads
 AHEAD = 0.8  # how much cheaper something else than stepping must look
 
@@ -40,30 +56,49 @@ class Memory(NamedTuple):
 def forgetting(program: Program, x: Array | None, h0: Array, T: int) -> Memory:
     """Measure how soon trajectories meet, on a few chunks at the beginning.
 
-    Cost: about 1000 steps of a row, or of a tile.
+    Chunks start from ``h_0``, and again from the end of the one before. Where they have not met by
+    their ends, the rate is that at which they approach, or depart, unless states that are close
+    part faster: the distance of any two states of a bounded recurrence soon stops to grow.
+
+    Cost: at most 2000 steps of a row, or of a tile.
     """
-    rows = kernels.in_rows(program)
-    P = 3 if rows else kernels.vector_size(program) + 1
-    S = min(PROBED, T // P)
+    size = kernels.vector_size(program)
+    P = 3 if kernels.in_rows(program) else max(3, -(-(size + 1) // len(h0)))
+    S = min(PROBED, T // (P * PROBED_SHARE))
     if S < 2:
         return Memory(math.inf, math.nan)
     h = alignment.empty((P * S, *h0.shape), h0.dtype)
     chunks = Chunks(program, None if x is None else x[: P * S], h, S)
+    eps = float(np.finfo(h.dtype).eps)
     starts = first_guess(h0, P, None)
     chunks.sweep(alignment.copy(starts))
     true = np.concatenate([h0[None], chunks.ends()])
-    ends, before = h[S - 1 :: S].copy(), np.abs(true - starts).max(axis=-1)
-    eps = float(np.finfo(h.dtype).eps)
-    taken, _ = chunks.meet(true, 4 * eps, 4 * eps)
+    taken, rate = approach(chunks, starts, true, eps)
+    if taken < S:
+        return Memory(float(taken), math.nan)
     with np.errstate(all="ignore"):
-        after = np.abs(true - ends).max(axis=-1)
-        slow = (taken >= S) & (before > 0)
-        if not slow.any():
-            return Memory(float(taken.max(initial=1)), math.nan)
-        rate = float(np.log(after[slow] / before[slow]).max()) / S
+        close = true * h.dtype.type(1 + NEARBY) + h.dtype.type(NEARBY)
+    rate = float(np.fmax(rate, approach(chunks, true, close, eps)[1]))
     if not rate < 0:  # NaN is no reason to hope
         return Memory(math.inf, rate)
     return Memory(math.log(eps) / rate, rate)
+
+
+def approach(chunks: Chunks, before: Array, starts: Array, eps: float) -> tuple[int, float]:
+    """Run chunks again from other starts: return after how many steps all have met, and a rate.
+
+    The rate is that of the slowest of those which have not met; NaN if all have.
+    """
+    ends = chunks.h[chunks.S - 1 :: chunks.S].copy()
+    after = alignment.copy(starts)
+    taken, _ = chunks.meet(after, 4 * eps, 4 * eps)
+    with np.errstate(all="ignore"):
+        apart = np.abs(starts - before).max(axis=-1)
+        slow = (taken >= chunks.S) & (apart > 0)
+        if not slow.any():
+            return int(taken.max(initial=1, where=apart > 0)), math.nan
+        ratio = np.abs(after - ends).max(axis=-1)[slow] / apart[slow]
+        return chunks.S, float(np.log(ratio).max()) / chunks.S
 
 
 def shoot_either(
@@ -100,49 +135,74 @@ def shoot_either(
     return other._replace(evaluations=shot.evaluations + other.evaluations)
 
 
-def vectors(program: Program, B: int) -> float:
-    """Return how many vectors one step of all sequences fills."""
-    size = kernels.vector_size(program)
-    if kernels.in_rows(program) or B < kernels.FEW_SEQUENCES:
-        return B * -(-program.n // size)
-    return -(-B // size) * program.n
+def row_vectors(program: Program) -> float:
+    """Return the cost of a row of channels."""
+    whole, rest = divmod(program.n, kernels.vector_size(program))
+    return whole + (PARTIAL if rest else 0)
+
+
+def tile_vectors(program: Program) -> int:
+    """Return how many vectors of lanes a tile has at most."""
+    m = sum(max(1, i.channels) for i in program.drives)
+    return kernels.lanes_of_a_tile(program, m) // kernels.vector_size(program)
 
 
 def stepping_cost(program: Program, B: int) -> float:
     """Return the time of one step of all sequences, in vectors computed one after another."""
-    workers = threads.num_threads()
-    if kernels.in_rows(program):
+    if kernels.in_rows(program) or B < kernels.FEW_SEQUENCES:
         workers = len(kernels.divide_rows(program, B, MANY))
-    return max(LATENCY, vectors(program, B) / workers)
+        return max(LATENCY, row_vectors(program) * B / workers)
+    size, L = kernels.vector_size(program), tile_vectors(program)
+    workers = len(kernels.parts(B, MANY, L * size))
+    tiles = -(-B // (workers * L * size))
+    return tiles * L * program.n * SCATTERED  # a tile is computed as a whole
 
 
-def keeps_busy(program: Program, B: int) -> bool:
-    """Tell whether the channels and sequences of one step hide one another's latency."""
-    ideal = vectors(program, B) / threads.num_threads()
-    return stepping_cost(program, B) <= ideal
+def keeps_busy(program: Program, B: int, T: int) -> bool:
+    """Tell whether no chunks could be faster than stepping, even if they met at once."""
+    return best_chunk(program, B, T, Memory(0.0, math.nan))[1] > AHEAD
 
 
 def best_chunk(program: Program, B: int, T: int, memory: Memory) -> tuple[int, float]:
     """Return the chunk that makes shooting cheapest, and its cost as a share of stepping's.
 
-    A step of P chunks takes as long as computing so many vectors, but no less than the latency of
-    one. Chunks that forget take S steps and those they need to meet; others a few iterations.
+    Tried are chunks for one lane, or a vector of lanes, on each thread, and twice as many, and so
+    on. Chunks that forget within two of them take their steps and those that they need to meet;
+    others a few iterations.
     """
-    rows, workers = kernels.in_rows(program), threads.num_threads()
-    size = kernels.vector_size(program)
-    lane = B * (-(-program.n // size) if rows else program.n / size)
-    stepping = T * stepping_cost(program, B)
     best, least = T, math.inf
-    P = workers
+    rows = kernels.in_rows(program)
+    P = threads.num_threads() * (1 if rows else max(1, kernels.vector_size(program) // B))
     while 16 * P <= T:
         S = -(-T // P) if rows else aligned(T / P)
-        side_by_side = max(LATENCY, lane * -(-T // S) / workers)
-        work = S + memory.steps if memory.steps <= S else NEWTON_SWEEPS * S
-        cost = work * side_by_side * (1 if rows else 1 + S / FAR_APART)
+        sweep, meet = shooting_costs(program, B, T, S)
+        if memory.steps <= 2 * S:
+            cost = S * sweep + (memory.steps + (1 if rows else STEPS)) * meet
+        else:
+            cost = NEWTON_SWEEPS * S * sweep if S >= SHORTEST_CORRECTED else math.inf
         if cost < least:
             best, least = S, cost
         P *= 2
-    return best, least / stepping
+    return best, (SETUP + least) / (T * stepping_cost(program, B))
+
+
+def shooting_costs(program: Program, B: int, T: int, S: int) -> tuple[float, float]:
+    """Return the time of one step of all chunks, side by side, and of one until they meet."""
+    P, workers = -(-T // S), threads.num_threads()
+    if kernels.in_rows(program):
+        chunks, row = -(-P // workers), row_vectors(program)
+        together = min(chunks, max(1, IN_FLIGHT // (B * -(-program.n // kernels.vector_size(program)))))
+        sweep = -(-chunks // together) * max(LATENCY, together * B * row)
+        return sweep, chunks * B * max(LATENCY, row)
+    vectors = -(-P * B // (kernels.vector_size(program) * workers))
+    L = min(vectors, tile_vectors(program))
+    if B > 1:
+        step = vectors * program.n * SCATTERED
+    else:  # where the last chunk has ended, its tile is no longer transposed
+        ended = (P * S - T) / S
+        step = vectors * program.n * TRANSPOSED
+        step += L * program.n * ended * (SCATTERED - TRANSPOSED)
+    return max(LATENCY, step), max(LATENCY, step)
 
 
 def aligned(steps: float) -> int:

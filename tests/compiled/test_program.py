@@ -173,16 +173,16 @@ def test_parameters_have_the_dtype_of_the_state():
     assert made.theta.dtype == np.float32
 
 
-def test_shared_drives_come_before_those_of_each_channel():
-    """Both kinds at once: a state of two components, and as many drives as channels are shared."""
-
+def test_drives_are_of_each_channel_where_they_can_be():
     def step(h, x, _):
-        return 0.5 * h + x
+        return 0.5 * h + x[..., : h.shape[-1]]
 
-    made = program(step, np.zeros((1, 3)), np.zeros((1, 3)), None, 1)
-    assert made.drive_places == (Place(0, 0, True),)
-    dense = program(step, np.zeros((1, 3)), np.zeros((1, 3)), None, 3)
+    h = np.zeros((1, 3))
+    assert program(step, h, h, None, 1).drive_places == (Place(0, 0, True),)
+    assert program(step, h, np.zeros((1, 9)), None, 1).drive_places == (Place(0, 0, True),)
+    dense = program(step, h, h, None, 3)
     assert (dense.k, dense.n) == (3, 1)
+    assert dense.drive_places == tuple(Place(0, i, True) for i in range(3))
 
 
 def test_equal_sources_are_one_function():
