@@ -105,7 +105,7 @@ def test_compiled_is_true_false_or_none(compiled):
         prs.rollout(diagonal(), x, h0, a, compiled=compiled)
 
 
-# --- what cannot be compiled -----------------------------------------------------------------------
+# --- what cannot be compiled ---------------------------------------------------------------------
 
 
 def without_vectors(h, x, a):
@@ -156,7 +156,7 @@ def test_functions_with_constants_are_compiled():
     np.testing.assert_allclose(solution.h, plain, rtol=0, atol=1e-14)
 
 
-# --- steps that are more than their arguments -----------------------------------------------------
+# --- steps that are more than their arguments ----------------------------------------------------
 
 
 def by_gain(h, x, _):
@@ -219,7 +219,7 @@ def test_channels_that_couple_are_refused_either_way():
         prs.solve(diagonal(coupled), x, h0, a)
 
 
-# --- what comes with a compiled solve --------------------------------------------------------------
+# --- what comes with a compiled solve ------------------------------------------------------------
 
 
 def test_a_callback_sees_and_stops_a_compiled_solve():

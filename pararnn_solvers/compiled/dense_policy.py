@@ -14,8 +14,13 @@ from pararnn_solvers.compiled.shooting_policy import Memory
 from pararnn_solvers.linear import threads
 from pararnn_solvers.typing import Array
 
-PROBED = 64  # steps
-ROW_COST = 1.5  # of a block of rows, when that of one is 1: the matrix has to be read for either
+PROBED = 64  # steps at most, and not more than 1/16 of all
+
+# Costs are counted in rows computed one at a time.
+FIRST_CACHE = 48 << 10  # bytes: of matrices that stay there, the products cost more than reading
+ANOTHER_ROW = 0.75  # beside the first one of a block
+ANOTHER_ROW_READING = 0.45  # where matrices come from farther away, for all rows at once
+SETUP = 2e7  # operations: of shooting, beside the steps
 
 
 def forgetting(program: Program, x: Array | None, h0: Array, theta: Any, T: int) -> Memory:
@@ -23,7 +28,7 @@ def forgetting(program: Program, x: Array | None, h0: Array, theta: Any, T: int)
 
     Cost: 64 steps of two rows.
     """
-    steps = min(PROBED, T)
+    steps = max(1, min(PROBED, T // 16))
     shift = np.random.default_rng(0).standard_normal(h0[:1].shape).astype(h0.dtype)
     both = np.concatenate([h0[:1], h0[:1] + shift])
     few = None if x is None else np.repeat(x[:steps, :1], 2, axis=1)
@@ -39,12 +44,44 @@ def forgetting(program: Program, x: Array | None, h0: Array, theta: Any, T: int)
     return Memory(math.log(eps) / rate if rate < 0 else math.inf, rate)
 
 
-def best_chunk(B: int, T: int, memory: Memory) -> tuple[int, float]:
+def best_chunk(program: Program, B: int, T: int, memory: Memory) -> tuple[int, float]:
     """Return the chunk that makes shooting cheapest, and its cost as a share of stepping's.
 
-    As many chunks as fill a block of rows on each thread: more would be no faster, and each has to
-    be run until it meets. Chunks that do not forget would have to be run again as a whole.
+    As many chunks as fill a block of rows, or one on each thread: more would be no faster, and each
+    has to be run until it meets. Chunks that do not forget would have to be run again as a whole.
     """
-    filled = math.ceil(T * B / (ROWS * threads.num_threads()))
-    S = max(filled, math.ceil(memory.steps), 1)
-    return S, ROW_COST * (S + memory.steps) / T
+    each = another_row(program)
+    best, least = T, math.inf
+    for rows in {ROWS, ROWS * threads.num_threads()}:
+        S = max(math.ceil(T * B / rows), 1)
+        if memory.steps <= S < T:
+            cost = (S + memory.steps) * step_cost(B * math.ceil(T / S), each)
+            if cost < least:
+                best, least = S, cost
+    setup = SETUP / operations(program)
+    return best, (setup + least) / (max(1, T) * step_cost(B, each))
+
+
+def step_cost(rows: int, each: float) -> float:
+    """Return the time of one step of so many rows, in rows: whole blocks go to threads."""
+    blocks = math.ceil(rows / ROWS)
+    on_one = math.ceil(blocks / min(blocks, threads.num_threads()))
+    return 1 + each * (min(rows, on_one * ROWS) - 1)
+
+
+def another_row(program: Program) -> float:
+    """Return what one more row of a block costs, when the first one costs 1."""
+    numbers = entries(program)
+    resident = numbers * program.trace.dtype.itemsize <= FIRST_CACHE
+    return ANOTHER_ROW if resident else ANOTHER_ROW_READING
+
+
+def operations(program: Program) -> float:
+    """Return about how many operations one step of one row takes."""
+    d = program.trace.components * program.trace.channels
+    return 2.0 * entries(program) + 100.0 * d
+
+
+def entries(program: Program) -> int:
+    """Return how many entries the matrices have by which each step multiplies."""
+    return sum(K * N for _, product in program.in_step for K, N in [product.shape])

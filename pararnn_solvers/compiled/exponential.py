@@ -113,21 +113,23 @@ def tanh(x: Any) -> Any:
 def sigmoid(x: Any) -> Any:
     """Logistic function ``1 / (1 + exp(-x))``, relatively accurate in both tails.
 
-    Measured: within 1.15 ulp.
+    Measured: within 1.50 ulp.
+    0 below -88 (float32) and -709 (float64), where results are subnormal.
     """
     zero, one = like(x, 0.0), like(x, 1.0)
-    n, r, low = reduced(clamp(-magnitude(x), either(x, -104.0, -746.0), zero))
-    value, value_low = series(r, low)
-    decay = scaled(value, n)
-    d = one + decay
-    left = x < zero
-    q = where(left, decay, one) / d
-    # What was lost in decay, relatively, and in d comes back to first order. Lines are close
-    # enough to 1/value from sqrt(1/2) to sqrt(2) and to 1/d from 1 to 2.
-    relative = value_low * (like(x, 2.06) - value)
-    lost = decay - (d - one)
-    change = where(left, relative, -relative * decay) - lost
-    return fmadd(q * change, like(x, 1.457) - like(x, 0.5) * d, q)
+    least = either(x, -88.0, -709.0)
+    a = clamp(-x, either(x, -87.0, -708.0), -least)
+    n = nearest(a * like(x, LOG2_E))
+    r = fmadd(n, either(x, -LN2_HIGH_32, -LN2_HIGH_64), a)
+    r = fmadd(n, either(x, -LN2_LOW_32, -LN2_LOW_64), r)
+    t = fmadd(r * r, _exp_tail(r), r)
+    # 1 + 2**n (1 + t), and what is lost of it in two roundings, which comes back to first order.
+    scale = power_of_two(n)
+    s = one + scale
+    d = fmadd(t, scale, s)
+    lost = fmadd(t, scale, s - d) + ((one - s) + scale)
+    q = one / d
+    return where(x < least, zero, fmadd(-q * q, lost, q))
 
 
 @strict

@@ -68,9 +68,7 @@ class Chunks:
         """Return the lanes of each thread, S, and how many lanes a tile has."""
         lanes, size = self.P * self.B, kernels.vector_size(self.program)
         L = min(kernels.lanes_of_a_tile(self.program, self.m), -(-lanes // size) * size)
-        pieces = parts(lanes, self.h.size, size)
-        widest = max((b - a for a, b in pieces), default=1)
-        return [(piece, self.S, min(L, -(-widest // size) * size)) for piece in pieces]
+        return [(piece, self.S, L) for piece in parts(lanes, self.h.size, size)]
 
     def sweep(self, carry: Array) -> None:
         """Roll all chunks out, from and to ``carry`` (P, B, K n)."""

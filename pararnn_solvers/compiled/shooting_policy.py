@@ -21,7 +21,7 @@ from pararnn_solvers.compiled.tile_kernels import STEPS
 from pararnn_solvers.linear import alignment, threads
 from pararnn_solvers.typing import Array
 
-PROBED = 512  # steps at most, of few chunks, and not more than a small part of all
+PROBED = 256  # steps at most, of few chunks, and not more than a small part of all
 PROBED_SHARE = 8  # all chunks of a probe have together 1/8 of the steps, at most
 NEARBY = 1e-3  # of a state: whether it is forgotten tells a saturated distance from a constant one
 
@@ -31,9 +31,11 @@ LATENCY = 2.0  # of a vector that has to be waited for
 PARTIAL = 2.0  # of the vector at the end of a row that channels do not fill
 TRANSPOSED = 1.75  # of a vector of lanes, brought together from chunks of one sequence
 SCATTERED = 4.0  # and one by one: from several sequences, or at the end of time
-SETUP = 10000.0  # of shooting, beside the steps: a probe, threads that start, the seams
-NEWTON_SWEEPS = 10.0  # four iterations, each with tangents
+SETUP = 10000.0  # of shooting, beside the steps: a probe, and what joins chunks
+DISPATCH = 5000.0  # of threads that start, twice
+NEWTON_SWEEPS = 12.0  # about four iterations, each with tangents
 SHORTEST_CORRECTED = 256  # steps of a chunk whose seam is a row of a linear recurrence
+MOST_CHUNKS = 1024  # for each thread
 MANY = 1 << 40  # numbers: worth all threads
 AHEAD = 0.8  # how much cheaper something else than stepping must look
 
@@ -147,62 +149,69 @@ def tile_vectors(program: Program) -> int:
     return kernels.lanes_of_a_tile(program, m) // kernels.vector_size(program)
 
 
-def stepping_cost(program: Program, B: int) -> float:
-    """Return the time of one step of all sequences, in vectors computed one after another."""
+def stepping_cost(program: Program, B: int, numbers: int = MANY) -> float:
+    """Return the time of one step of all sequences, in vectors computed one after another.
+
+    Parameters
+    ----------
+    numbers : int
+        In the whole trajectory: few are not worth a second thread.
+    """
     if kernels.in_rows(program) or B < kernels.FEW_SEQUENCES:
-        workers = len(kernels.divide_rows(program, B, MANY))
+        workers = len(kernels.divide_rows(program, B, numbers))
         return max(LATENCY, row_vectors(program) * B / workers)
     size, L = kernels.vector_size(program), tile_vectors(program)
-    workers = len(kernels.parts(B, MANY, L * size))
+    workers = len(kernels.parts(B, numbers, L * size))
     tiles = -(-B // (workers * L * size))
     return tiles * L * program.n * SCATTERED  # a tile is computed as a whole
 
 
-def keeps_busy(program: Program, B: int, T: int) -> bool:
-    """Tell whether no chunks could be faster than stepping, even if they met at once."""
+def keeps_busy(program: Program, B: int, T: int = MANY) -> bool:
+    """Tell whether no chunks could be much faster than stepping, even if they met at once."""
     return best_chunk(program, B, T, Memory(0.0, math.nan))[1] > AHEAD
 
 
 def best_chunk(program: Program, B: int, T: int, memory: Memory) -> tuple[int, float]:
     """Return the chunk that makes shooting cheapest, and its cost as a share of stepping's.
 
-    Tried are chunks for one lane, or a vector of lanes, on each thread, and twice as many, and so
-    on. Chunks that forget within two of them take their steps and those that they need to meet;
-    others a few iterations.
+    Tried are chunks for one lane, or one vector of lanes, in all, then twice as many, and so on.
+    Chunks that forget take their steps and those that they need to meet; others a few iterations.
     """
     best, least = T, math.inf
-    rows = kernels.in_rows(program)
-    P = threads.num_threads() * (1 if rows else max(1, kernels.vector_size(program) // B))
-    while 16 * P <= T:
+    rows, size = kernels.in_rows(program), kernels.vector_size(program)
+    P = 2 if rows else max(1, size // B)
+    while 16 * P <= T and P <= MOST_CHUNKS * threads.num_threads():
         S = -(-T // P) if rows else aligned(T / P)
-        sweep, meet = shooting_costs(program, B, T, S)
-        if memory.steps <= 2 * S:
-            cost = S * sweep + (memory.steps + (1 if rows else STEPS)) * meet
-        else:
-            cost = NEWTON_SWEEPS * S * sweep if S >= SHORTEST_CORRECTED else math.inf
+        cost = shooting_cost(program, B, T, S, memory.steps)
         if cost < least:
             best, least = S, cost
         P *= 2
-    return best, (SETUP + least) / (T * stepping_cost(program, B))
+    return best, least / (T * stepping_cost(program, B, T * B * program.k * program.n))
 
 
-def shooting_costs(program: Program, B: int, T: int, S: int) -> tuple[float, float]:
-    """Return the time of one step of all chunks, side by side, and of one until they meet."""
-    P, workers = -(-T // S), threads.num_threads()
+def shooting_cost(program: Program, B: int, T: int, S: int, forgotten: float) -> float:
+    """Return the time of shooting with chunks of S steps, forgotten after so many."""
+    if forgotten > S and S < SHORTEST_CORRECTED:
+        return math.inf
+    P, n, size = -(-T // S), program.n, kernels.vector_size(program)
+    numbers = T * B * program.k * n
     if kernels.in_rows(program):
-        chunks, row = -(-P // workers), row_vectors(program)
-        together = min(chunks, max(1, IN_FLIGHT // (B * -(-program.n // kernels.vector_size(program)))))
+        workers, row = len(kernels.parts(P, numbers)), row_vectors(program)
+        chunks = -(-P // workers)
+        together = min(chunks, max(1, int(IN_FLIGHT / (B * row))))
         sweep = -(-chunks // together) * max(LATENCY, together * B * row)
-        return sweep, chunks * B * max(LATENCY, row)
-    vectors = -(-P * B // (kernels.vector_size(program) * workers))
-    L = min(vectors, tile_vectors(program))
-    if B > 1:
-        step = vectors * program.n * SCATTERED
-    else:  # where the last chunk has ended, its tile is no longer transposed
-        ended = (P * S - T) / S
-        step = vectors * program.n * TRANSPOSED
-        step += L * program.n * ended * (SCATTERED - TRANSPOSED)
-    return max(LATENCY, step), max(LATENCY, step)
+        meet, head = chunks * B * max(LATENCY, row), forgotten + 1
+    else:
+        workers = len(kernels.parts(P * B, numbers, size))
+        vectors = -(-P * B // (size * workers)) * n
+        sweep = vectors * (SCATTERED if B > 1 else TRANSPOSED)
+        if B == 1:  # where the last chunk has ended, its tile is no longer transposed
+            last = min(vectors, tile_vectors(program) * n)
+            sweep += last * (P * S - T) / S * (SCATTERED - TRANSPOSED)
+        meet = sweep = max(LATENCY, sweep)
+        head = forgotten + STEPS
+    steps = S * sweep + head * meet if forgotten <= S else NEWTON_SWEEPS * S * sweep
+    return SETUP + (DISPATCH if workers > 1 else 0) + steps
 
 
 def aligned(steps: float) -> int:

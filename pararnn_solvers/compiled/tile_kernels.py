@@ -34,20 +34,30 @@ STEPS = 16  # in a tile: of any m, a whole number of vectors
 
 
 @inlined
+def in_order(T: Any, B: Any, S: Any, lanes: Any, s0: Any, steps: Any, W: Any) -> Any:
+    """Return how many lanes, whole vectors of them, are complete and a chunk apart in memory."""
+    first, last, L = lanes
+    if B != 1 or steps != STEPS or s0 + steps > T:
+        return 0
+    inside = (T - s0 - steps) // S + 1 - first
+    return max(0, min(L, last - first, inside)) // W * W
+
+
+@inlined
 def pack(x: Any, X: Any, m: Any, T: Any, B: Any, S: Any, lanes: Any, s0: Any, steps: Any) -> None:
     """Fill a tile with rows of ``m`` numbers of steps ``s0, s0 + 1, ...`` of each lane."""
     first, last, L = lanes
     W = np.int64(width(x))
-    if B == 1 and steps == STEPS and first + L <= last and (first + L - 1) * S + s0 + steps <= T:
-        for v in range(0, L, W):
-            for q in range(0, STEPS * m, W):
-                transpose(x, ((first + v) * S + s0) * m + q, S * m, X, q * L + v, L)
-                for lane in range(v, v + W):
-                    fetch(x, ((first + lane) * S + s0 + STEPS) * m + q, W, 0)
-        return
-    for s in range(steps):
-        for lane in range(L):
-            p, b = divmod(min(first + lane, last - 1), B)
+    ordered = in_order(T, B, S, lanes, s0, steps, W)
+    for v in range(0, ordered, W):
+        for q in range(0, STEPS * m, W):
+            transpose(x, ((first + v) * S + s0) * m + q, S * m, X, q * L + v, L)
+    for lane in range(ordered):  # the next tile
+        for q in range(0, STEPS * m, W):
+            fetch(x, ((first + lane) * S + s0 + STEPS) * m + q, W, 0)
+    for lane in range(ordered, min(L, -(-(last - first) // W) * W)):
+        p, b = divmod(min(first + lane, last - 1), B)
+        for s in range(steps):
             row = min(p * S + s0 + s, T - 1) * B + b  # what is beyond the end is never unpacked
             for q in range(m):
                 X[(s * m + q) * L + lane] = x[row * m + q]
@@ -58,18 +68,16 @@ def unpack(X: Any, x: Any, m: Any, T: Any, B: Any, S: Any, lanes: Any, s0: Any, 
     """Copy a tile back to where :func:`pack` found it."""
     first, last, L = lanes
     W = np.int64(width(x))
-    if B == 1 and steps == STEPS and first + L <= last and (first + L - 1) * S + s0 + steps <= T:
-        for v in range(0, L, W):
-            for q in range(0, STEPS * m, W):
-                transpose(X, q * L + v, L, x, ((first + v) * S + s0) * m + q, S * m)
-        return
-    for s in range(steps):
-        for lane in range(min(L, last - first)):
-            p, b = divmod(first + lane, B)
-            t = p * S + s0 + s
-            if t < T:
-                for q in range(m):
-                    x[(t * B + b) * m + q] = X[(s * m + q) * L + lane]
+    ordered = in_order(T, B, S, lanes, s0, steps, W)
+    for v in range(0, ordered, W):
+        for q in range(0, STEPS * m, W):
+            transpose(X, q * L + v, L, x, ((first + v) * S + s0) * m + q, S * m)
+    for lane in range(ordered, min(L, last - first)):
+        p, b = divmod(first + lane, B)
+        for s in range(min(steps, T - p * S - s0)):
+            row = (p * S + s0 + s) * B + b
+            for q in range(m):
+                x[row * m + q] = X[(s * m + q) * L + lane]
 
 
 def sweep(advance: Any, k: int, K: int, drives: Places, parameters: Places) -> Any:
@@ -100,14 +108,14 @@ def sweep(advance: Any, k: int, K: int, drives: Places, parameters: Places) -> A
         C = np.empty(K * n * L, h.dtype)
         nothing = blank(h)
         for first in range(ids[0], ids[1], L):
-            lanes = (first, ids[1], L)
+            lanes, count = (first, ids[1], L), min(L, ids[1] - first)
             pack(carry, C, K * n, ids[1], 1, 1, lanes, 0, 1)
             for s0 in range(0, S, STEPS):
                 steps = min(STEPS, S - s0)
                 if m:
                     pack(x, X, m, T, B, S, lanes, s0, steps)
                 for s in range(steps):
-                    for v in range(0, L, W):
+                    for v in range(0, count, W):
                         for c in range(n):
                             drive = read_x(X, s * m, n, c, v, L)
                             state = advance(
@@ -169,7 +177,7 @@ def meet(advance: Any, k: int, drives: Places, parameters: Places) -> Any:
                 pack(h, H, d, T, B, S, lanes, s0, steps)
                 met = True
                 for s in range(steps):
-                    for v in range(0, L, W):
+                    for v in range(0, count, W):
                         for c in range(n):
                             new = advance(
                                 read(C, 0, n, c, v, L),

@@ -37,12 +37,12 @@ def apply(function: Any, k: int, q: int, drives: Places, parameters: Places) -> 
         H = np.empty(STEPS * d * L, h.dtype)
         Q = np.empty(STEPS * q * n * L, h.dtype)
         for first in range(ids[0], ids[1], L):
-            lanes = (first, ids[1], L)
+            lanes, count = (first, ids[1], L), min(L, ids[1] - first)
             pack(h, H, d, R, 1, STEPS, lanes, 0, STEPS)
             if m:
                 pack(x, X, m, R, 1, STEPS, lanes, 0, STEPS)
             for s in range(STEPS):
-                for v in range(0, L, W):
+                for v in range(0, count, W):
                     for c in range(n):
                         found = function(
                             read(H, s * d, n, c, v, L),
@@ -97,7 +97,7 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places) -> Any:
         C = np.zeros(d * L, previous.dtype)
         sums = np.zeros(max(1, q) * n * W, previous.dtype)
         for first in range(ids[0], ids[1], L):
-            lanes = (first, ids[1], L)
+            lanes, count = (first, ids[1], L), min(L, ids[1] - first)
             pack(carry, C, d, ids[1], 1, 1, lanes, 0, 1)
             clear(C, d, ids[1], 1, 1, lanes, 0, 1)
             for s0 in range((S - 1) // STEPS * STEPS, -1, -STEPS):
@@ -110,7 +110,7 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places) -> Any:
                     pack(g, G, d, T, B, S, lanes, s0, steps)
                     clear(G, d, T, B, S, lanes, s0, steps)
                 for s in range(steps - 1, -1, -1):
-                    for v in range(0, L, W):
+                    for v in range(0, count, W):
                         for c in range(n):
                             lam = read(G, s * d, n, c, v, L)
                             if recursive:

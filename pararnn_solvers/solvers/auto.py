@@ -31,7 +31,22 @@ BUSY_SHOOTING, BUSY_NEWTON = 2048, 256  # numbers in a step from which stepping 
 class Auto:
     """A stated policy, not a method.
 
-    The largest Lyapunov exponent is estimated on the first 100 steps.
+    Where `step` is compiled, a cost model chooses between stepping and multiple shooting
+    (``compiled.shooting_policy``, ``compiled.dense_policy``). It counts vectors of numbers, or rows
+    of a dense recurrence, that a thread computes one after another: a step waits for the latency of
+    two at least, and chunks of time side by side hide it and occupy the other threads.
+
+    1. If chunks would not be faster even if they met at once, ``sequential``: the channels and
+       sequences of a step fill the vectors, or there are too few steps.
+    2. Chunks at the beginning, 1/8 of the steps at most, tell after how many steps what came before
+       is forgotten. If states that are close part, ``sequential``.
+    3. Otherwise multiple shooting with the chunk that makes it cheapest, if that takes less than
+       0.8 of the time of stepping: a chunk that forgets is run again until it meets what is stored;
+       chunks that do not are corrected by Newton's method.
+
+    Sequences that this does not solve are finished step by step.
+
+    Where `step` runs as it is, the largest Lyapunov exponent is estimated on the first 100 steps.
 
     1. If a perturbation would grow along the whole trajectory by more than ``1 / sqrt(eps)``,
        Newton's method has hardly a basin: ``sequential``, exact to rounding.
@@ -103,19 +118,21 @@ def choose_compiled(system: System) -> tuple[CompiledShooting | Sequential, str]
     T, batch, _ = system.shape
     if system.dense is not None:
         memory = dense_policy.forgetting(system.dense, system.x, system.h0, system.theta, T)
-    elif policy.keeps_busy(system.program, batch):
-        return sequential(), "the channels and sequences of a step fill the processor's vectors"
+    elif policy.keeps_busy(system.program, batch, T):
+        if policy.keeps_busy(system.program, batch):
+            return sequential(), "the channels and sequences of a step fill the processor's vectors"
+        return sequential(), f"{T} steps are too few for chunks to pay"
     else:
         memory = policy.forgetting(system.program, system.x, system.h0, T)
     if memory.steps == np.inf:
         return sequential(), f"perturbations change by exp({memory.rate:+.2g}) a step"
     forgotten = f"what came before is forgotten in {memory.steps:.0f} steps"
     if system.dense is not None:
-        chunk, cost = dense_policy.best_chunk(batch, T, memory)
+        chunk, cost = dense_policy.best_chunk(system.dense, batch, T, memory)
     else:
         chunk, cost = policy.best_chunk(system.program, batch, T, memory)
     if cost > policy.AHEAD:
-        return sequential(), f"{forgotten}, too many for chunks to pay"
+        return sequential(), f"{forgotten}; chunks would not pay"
     return CompiledShooting(chunk, bool(memory.steps <= chunk)), forgotten
 
 

@@ -5,9 +5,10 @@ and stepping, against the numbers that one step computes. The thresholds for ste
 NumPy come from here.
 
 *compiled*: for a grid of sizes, milliseconds of the rollout, of shooting with the best of some
-chunks, and of ``method="auto"``, and the time of the last over the better of the others: the median
-of the ratios within a turn. All methods take turns. Data are those of ``pararnn_solvers.bench``, in
-float32; *long* is a GRU that forgets 1/1000 a step. ``--json FILE`` keeps all times.
+chunks, and of ``method="auto"``, and the time of the last over the better of the others. All
+methods take turns; figures are the least of the turns, which other work on the machine disturbs
+least. Data are those of ``pararnn_solvers.bench``, in float32; *long* is a GRU that forgets 1/1000
+a step. ``--json FILE`` keeps all times.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 import pararnn_solvers as prs
 from pararnn_solvers.bench.cases import Case, build
 from pararnn_solvers.cells import diagonal_gru, diagonal_lstm
+from pararnn_solvers.linear import threads
 
 T = 4096
 METHODS = {"newton(chunk=48)": prs.newton(chunk=48), "newton": "newton", "sequential": "sequential"}
@@ -132,22 +134,22 @@ def print_compiled(kinds, repeats, file):
     kept, worst = [], {}
     for kind, case in cases(kinds):
         times, solution = measure(case, repeats)
-        middle = {name: float(np.median(t)) for name, t in times.items()}
-        best = min((name for name in times if name != "auto"), key=middle.__getitem__)
-        shot = min((name for name in times if name.isdigit()), key=middle.__getitem__, default="")
-        ratio = float(np.median(np.array(times["auto"]) / np.array(times[best])))
+        least = {name: min(t) for name, t in times.items()}
+        best = min((name for name in times if name != "auto"), key=least.__getitem__)
+        shot = min((name for name in times if name.isdigit()), key=least.__getitem__, default="")
+        ratio = least["auto"] / least[best]
         batch = int(np.prod(case.batch))
-        shown = f"{middle[shot]:.1f} ({shot})" if shot else "—"
+        shown = f"{least[shot]:.1f} ({shot})" if shot else "—"
         print(
-            f"| {kind} | {case.channels} | {batch} | {case.steps} | {middle['sequential']:.1f} | "
-            f"{shown} | {middle['auto']:.1f} | {ratio:.2f} | {solution.method} |",
+            f"| {kind} | {case.channels} | {batch} | {case.steps} | {least['sequential']:.1f} | "
+            f"{shown} | {least['auto']:.1f} | {ratio:.2f} | {solution.method} |",
             flush=True,
         )
         kept.append(
-            dict(kind=kind, channels=case.channels, batch=batch, T=case.steps, times=middle,
+            dict(kind=kind, channels=case.channels, batch=batch, T=case.steps, times=times,
                  ratio=ratio, method=solution.method, note=solution.note)
         )  # fmt: skip
-        if middle[best] >= SHORT:
+        if least[best] >= SHORT:
             worst.setdefault(kind, []).append(ratio)
     for kind, ratios in worst.items():
         print(
@@ -164,9 +166,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("tables", nargs="*", default=["compiled", "numpy"])
     parser.add_argument("--kinds", nargs="+", default=list(CELLS), choices=list(CELLS))
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=threads.num_threads())
     parser.add_argument("--json")
     arguments = parser.parse_args()
+    threads.set_num_threads(arguments.threads)
     if "compiled" in arguments.tables:
         print_compiled(arguments.kinds, arguments.repeats, arguments.json)
     if "numpy" in arguments.tables:
