@@ -143,12 +143,6 @@ def row_vectors(program: Program) -> float:
     return whole + (PARTIAL if rest else 0)
 
 
-def tile_vectors(program: Program) -> int:
-    """Return how many vectors of lanes a tile has at most."""
-    m = sum(max(1, i.channels) for i in program.drives)
-    return kernels.lanes_of_a_tile(program, m) // kernels.vector_size(program)
-
-
 def stepping_cost(program: Program, B: int, numbers: int = MANY) -> float:
     """Return the time of one step of all sequences, in vectors computed one after another.
 
@@ -160,10 +154,10 @@ def stepping_cost(program: Program, B: int, numbers: int = MANY) -> float:
     if kernels.in_rows(program) or B < kernels.FEW_SEQUENCES:
         workers = len(kernels.divide_rows(program, B, numbers))
         return max(LATENCY, row_vectors(program) * B / workers)
-    size, L = kernels.vector_size(program), tile_vectors(program)
-    workers = len(kernels.parts(B, numbers, L * size))
-    tiles = -(-B // (workers * L * size))
-    return tiles * L * program.n * SCATTERED  # a tile is computed as a whole
+    size = kernels.vector_size(program)
+    m = sum(max(1, i.channels) for i in program.drives)
+    workers = len(kernels.parts(B, numbers, kernels.lanes_of_a_tile(program, m)))
+    return max(LATENCY, -(-B // (workers * size)) * program.n * SCATTERED)
 
 
 def keeps_busy(program: Program, B: int, T: int = MANY) -> bool:
@@ -205,9 +199,8 @@ def shooting_cost(program: Program, B: int, T: int, S: int, forgotten: float) ->
         workers = len(kernels.parts(P * B, numbers, size))
         vectors = -(-P * B // (size * workers)) * n
         sweep = vectors * (SCATTERED if B > 1 else TRANSPOSED)
-        if B == 1:  # where the last chunk has ended, its tile is no longer transposed
-            last = min(vectors, tile_vectors(program) * n)
-            sweep += last * (P * S - T) / S * (SCATTERED - TRANSPOSED)
+        if B == 1:  # where the last chunk has ended, its vector is no longer transposed
+            sweep += n * (P * S - T) / S * (SCATTERED - TRANSPOSED)
         meet = sweep = max(LATENCY, sweep)
         head = forgotten + STEPS
     steps = S * sweep + head * meet if forgotten <= S else NEWTON_SWEEPS * S * sweep

@@ -12,10 +12,12 @@ thread does.
 # mypy: disable-error-code="untyped-decorator, call-arg, no-any-return, misc"
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from pararnn_solvers.compiled import cache
 from pararnn_solvers.compiled.row_kernels import Places, close, components
 from pararnn_solvers.compiled.transfers import (
     Place,
@@ -26,11 +28,17 @@ from pararnn_solvers.compiled.transfers import (
     transpose,
 )
 from pararnn_solvers.compiled.vectors import all_true, blank, spoil
-from pararnn_solvers.linear.jit import inlined
+from pararnn_solvers.linear.jit import inlined, jitted
 from pararnn_solvers.linear.simd import store, width
 
 fetch = row_prefetcher((Place(0, 0, True),))
 STEPS = 16  # in a tile: of any m, a whole number of vectors
+
+
+def shared(function: Callable[..., Any]) -> Any:
+    """Decorate a part that kernels call: it is long, and compiles once instead of in each place."""
+    named = cache.unique(function, cache.digest(function.__qualname__))
+    return jitted(no_cpython_wrapper=True, no_cfunc_wrapper=True)(named)
 
 
 @inlined
@@ -43,7 +51,7 @@ def in_order(T: Any, B: Any, S: Any, lanes: Any, s0: Any, steps: Any, W: Any) ->
     return max(0, min(L, last - first, inside)) // W * W
 
 
-@inlined
+@shared
 def pack(x: Any, X: Any, m: Any, T: Any, B: Any, S: Any, lanes: Any, s0: Any, steps: Any) -> None:
     """Fill a tile with rows of ``m`` numbers of steps ``s0, s0 + 1, ...`` of each lane."""
     first, last, L = lanes
@@ -63,7 +71,7 @@ def pack(x: Any, X: Any, m: Any, T: Any, B: Any, S: Any, lanes: Any, s0: Any, st
                 X[(s * m + q) * L + lane] = x[row * m + q]
 
 
-@inlined
+@shared
 def unpack(X: Any, x: Any, m: Any, T: Any, B: Any, S: Any, lanes: Any, s0: Any, steps: Any) -> None:
     """Copy a tile back to where :func:`pack` found it."""
     first, last, L = lanes

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers.compiled.row_kernels import Places, after, components
-from pararnn_solvers.compiled.tile_kernels import STEPS, pack, unpack
+from pararnn_solvers.compiled.tile_kernels import STEPS, pack, shared, unpack
 from pararnn_solvers.compiled.transfers import splat_reader, tile_reader, tile_writer
 from pararnn_solvers.compiled.vectors import plus, taker
-from pararnn_solvers.linear.jit import inlined
 from pararnn_solvers.linear.simd import width
 
 
@@ -147,7 +146,7 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places) -> Any:
     return kernel
 
 
-@inlined
+@shared
 def clear(G: Any, d: Any, T: Any, B: Any, S: Any, lanes: Any, s0: Any, steps: Any) -> None:
     """Put zeros where a tile has lanes that are none, or steps beyond the end."""
     first, last, L = lanes

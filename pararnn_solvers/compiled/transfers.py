@@ -296,10 +296,10 @@ def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
         u = [columns[g][place] for g in range(4)]
         even = [quarters(u[g], u[g + 1], (0, 2)) for g in (0, 2)]
         odd = [quarters(u[g], u[g + 1], (1, 3)) for g in (0, 2)]
-        done[column] = quarters(*even, (0, 2))
-        done[2 * e + column] = quarters(*even, (1, 3))
-        done[e + column] = quarters(*odd, (0, 2))
-        done[3 * e + column] = quarters(*odd, (1, 3))
+        done[column] = quarters(even[0], even[1], (0, 2))
+        done[2 * e + column] = quarters(even[0], even[1], (1, 3))
+        done[e + column] = quarters(odd[0], odd[1], (0, 2))
+        done[3 * e + column] = quarters(odd[0], odd[1], (1, 3))
     return done
 
 
