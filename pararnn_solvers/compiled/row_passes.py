@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pararnn_solvers.compiled.reductions import farthest, greatest, total
 from pararnn_solvers.compiled.row_kernels import (
     AHEAD,
     Places,
@@ -21,16 +22,7 @@ from pararnn_solvers.compiled.row_kernels import (
     writer,
 )
 from pararnn_solvers.compiled.transfers import row_prefetcher
-from pararnn_solvers.compiled.vectors import (
-    all_true,
-    blank,
-    farthest,
-    greatest,
-    minus,
-    plus,
-    taker,
-    total,
-)
+from pararnn_solvers.compiled.vectors import all_true, blank, minus, plus, taker
 from pararnn_solvers.linear.simd import width
 
 FLUSH = 64  # rows summed up in the dtype of the states before they join a total in float64

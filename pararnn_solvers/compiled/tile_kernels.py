@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers.compiled import cache
+from pararnn_solvers.compiled.reductions import spoil
 from pararnn_solvers.compiled.row_kernels import Places, close, components
 from pararnn_solvers.compiled.transfers import (
     Place,
@@ -25,9 +26,9 @@ from pararnn_solvers.compiled.transfers import (
     splat_reader,
     tile_reader,
     tile_writer,
-    transpose,
 )
-from pararnn_solvers.compiled.vectors import all_true, blank, spoil
+from pararnn_solvers.compiled.transposition import transpose
+from pararnn_solvers.compiled.vectors import all_true, blank
 from pararnn_solvers.linear.jit import inlined, jitted
 from pararnn_solvers.linear.simd import store, width
 

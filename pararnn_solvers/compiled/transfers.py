@@ -37,7 +37,7 @@ class Place(NamedTuple):
     channels: bool
 
 
-class _Address:
+class Address:
     """Emits the code that finds a component."""
 
     def __init__(self, context: Any, builder: Any, array_type: Any, array: Any) -> None:
@@ -47,18 +47,22 @@ class _Address:
         self.align = array_type.dtype.bitwidth // 8
 
     def index(self, place: Place, row: Any, n: Any, c: Any) -> Any:
+        """Emit where a place is in a row, or channel c of it."""
         b = self.builder
         skipped = b.mul(n, ir.Constant(n.type, place.component))
         index = b.add(b.add(row, skipped), ir.Constant(n.type, place.offset))
         return b.add(index, c) if place.channels else index
 
     def pointer(self, index: Any) -> Any:
+        """Emit the address of a vector."""
         return self.builder.bitcast(self.builder.gep(self.data, [index]), self.vector.as_pointer())
 
     def load(self, index: Any) -> Any:
+        """Emit a vector read."""
         return self.builder.load(self.pointer(index), align=self.align)
 
     def store(self, index: Any, vector: Any) -> None:
+        """Emit a vector written."""
         self.builder.store(vector, self.pointer(index), align=self.align)
 
     def load_first(self, index: Any, count: Any) -> Any:
@@ -70,12 +74,14 @@ class _Address:
         return self.builder.call(load, [pointer, align, mask, zeros])
 
     def store_first(self, index: Any, vector: Any, count: Any) -> None:
+        """Write the first elements only."""
         mask, pointer, align = self.first(count), self.pointer(index), self.alignment()
         kinds = [self.vector, pointer.type, align.type, mask.type]
         store = self.declare("store", ir.VoidType(), kinds)
         self.builder.call(store, [vector, pointer, align, mask])
 
     def prefetch(self, index: Any) -> None:
+        """Ask for the cache line of an element."""
         word = ir.IntType(32)
         pointer = self.builder.bitcast(self.pointer(index), ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
@@ -91,9 +97,11 @@ class _Address:
         return self.builder.icmp_signed("<", each, many)
 
     def alignment(self) -> Any:
+        """Return what masked operations are told of the address."""
         return ir.Constant(ir.IntType(32), self.align)
 
     def declare(self, verb: str, result: Any, kinds: list[Any]) -> Any:
+        """Declare a masked operation of LLVM."""
         suffix = f"v{self.vector.count}{self.vector.element.intrinsic_name}.p0"
         kind = ir.FunctionType(result, kinds)
         return cgutils.get_or_insert_function(
@@ -101,6 +109,7 @@ class _Address:
         )
 
     def splat(self, index: Any) -> Any:
+        """Emit a number read into every element."""
         scalar = self.builder.load(self.builder.gep(self.data, [index]))
         return broadcast(self.builder, scalar, self.vector)
 
@@ -126,7 +135,7 @@ def row_reader(places: tuple[Place, ...], partial: bool = False) -> Any:
         result = _tuple_type(array, len(places))
 
         def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            at = _Address(context, builder, array, args[0])
+            at = Address(context, builder, array, args[0])
             row, n, c = args[1:]
 
             def load(place: Place) -> Any:
@@ -150,7 +159,7 @@ def row_prefetcher(places: tuple[Place, ...]) -> Any:
     @intrinsic
     def prefetch(typing: Any, array: Any, row: Any, n: Any, c: Any) -> tuple[Any, Emit]:
         def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            at = _Address(context, builder, array, args[0])
+            at = Address(context, builder, array, args[0])
             for place in places:
                 at.prefetch(at.index(place, *args[1:]))
             return context.get_dummy_value()
@@ -169,7 +178,7 @@ def splat_reader(places: tuple[Place, ...]) -> Any:
         result = _tuple_type(array, len(places))
 
         def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            at = _Address(context, builder, array, args[0])
+            at = Address(context, builder, array, args[0])
             found = [at.splat(at.index(place, *args[1:])) for place in places]
             return _filled(context, builder, result, found, at.vector)
 
@@ -189,7 +198,7 @@ def tile_reader(places: tuple[Place, ...]) -> Any:
         result = _tuple_type(array, len(places))
 
         def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            at = _Address(context, builder, array, args[0])
+            at = Address(context, builder, array, args[0])
             *where, lane, lanes = args[1:]
             found = [
                 at.load(builder.add(builder.mul(at.index(place, *where), lanes), lane))
@@ -212,7 +221,7 @@ def row_writer(places: tuple[Place | None, ...], partial: bool = False) -> Any:
     @intrinsic
     def write(typing: Any, array: Any, row: Any, n: Any, c: Any, values: Any) -> tuple[Any, Emit]:
         def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            at = _Address(context, builder, array, args[0])
+            at = Address(context, builder, array, args[0])
             for i, place in enumerate(places):
                 if place is None:
                     continue
@@ -239,7 +248,7 @@ def tile_writer(places: tuple[Place | None, ...]) -> Any:
         typing: Any, array: Any, row: Any, n: Any, c: Any, lane: Any, lanes: Any, values: Any
     ) -> tuple[Any, Emit]:
         def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            at = _Address(context, builder, array, args[0])
+            at = Address(context, builder, array, args[0])
             *where, lane, lanes, values = args[1:]
             for i, place in enumerate(places):
                 if place is None:
@@ -251,80 +260,3 @@ def tile_writer(places: tuple[Place | None, ...]) -> Any:
         return types.void(array, *[types.int64] * 5, values), emit
 
     return write
-
-
-def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
-    """Emit the transpose of a square of vectors, by shuffles that processors have.
-
-    First within the 128-bit quarters of e elements: those of e neighbouring rows become columns.
-    Then the quarters themselves.
-    """
-    size = len(rows)
-    e = size // 4
-    numbers = ir.VectorType(ir.IntType(32), size)
-
-    def shuffled(a: Any, b: Any, lanes: list[int]) -> Any:
-        return builder.shuffle_vector(a, b, ir.Constant(numbers, lanes))
-
-    def unpacked(a: Any, b: Any, half: int, run: int) -> Any:
-        """Alternate runs of a and b out of one half of each quarter."""
-        lanes = []
-        for quarter in range(0, size, e):
-            for first in range(0, e // 2, run):
-                start = quarter + half * (e // 2) + first
-                lanes += [*range(start, start + run), *range(size + start, size + start + run)]
-        return shuffled(a, b, lanes)
-
-    def quarters(a: Any, b: Any, chosen: tuple[int, int]) -> Any:
-        lanes = [side * size + q * e + x for side in (0, 1) for q in chosen for x in range(e)]
-        return shuffled(a, b, lanes)
-
-    columns: list[list[Any]] = []  # of each group of e rows
-    for g in range(4):
-        group, run = rows[g * e : (g + 1) * e], 1
-        while run < e:
-            pairs = [(i, i + run) for i in range(e) if not i & run]
-            mixed: list[Any] = [None] * e
-            for i, other in pairs:
-                mixed[i] = unpacked(group[i], group[other], 0, run)
-                mixed[other] = unpacked(group[i], group[other], 1, run)
-            group, run = mixed, 2 * run
-        columns.append(group)
-    order = list(range(e)) if e == 2 else [0, 2, 1, 3]
-    done: list[Any] = [None] * size
-    for place, column in enumerate(order):
-        u = [columns[g][place] for g in range(4)]
-        even = [quarters(u[g], u[g + 1], (0, 2)) for g in (0, 2)]
-        odd = [quarters(u[g], u[g + 1], (1, 3)) for g in (0, 2)]
-        done[column] = quarters(even[0], even[1], (0, 2))
-        done[2 * e + column] = quarters(even[0], even[1], (1, 3))
-        done[e + column] = quarters(odd[0], odd[1], (0, 2))
-        done[3 * e + column] = quarters(odd[0], odd[1], (1, 3))
-    return done
-
-
-@intrinsic
-def transpose(
-    typing: Any, source: Any, start: Any, pitch: Any, target: Any, begin: Any, width: Any
-) -> tuple[Any, Emit]:
-    """``transpose(a, i, p, b, j, q)``: as many rows as a vector has elements, in registers.
-
-    Row r is at ``a[i + r p]``; what were columns goes to ``b[j + r q]``.
-    """
-    size = VectorType(source.dtype).size
-
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        a, i, p, b, j, q = args
-        at, to = (
-            _Address(context, builder, kind, value) for kind, value in ((source, a), (target, b))
-        )
-
-        def place(first: Any, step: Any, r: int) -> Any:
-            return builder.add(first, builder.mul(step, ir.Constant(step.type, r)))
-
-        rows = _transposed(builder, [at.load(place(i, p, r)) for r in range(size)])
-        for r in range(size):
-            to.store(place(j, q, r), rows[r])
-        return context.get_dummy_value()
-
-    return types.void(source, types.int64, types.int64, target, types.int64, types.int64), emit

@@ -11,7 +11,7 @@ from pararnn_solvers.functions import sigmoid
 from pararnn_solvers.validation import make_system
 from tests.strategies import Case, block_tanh
 
-CHANNELS = [1, 2, 3, 7, 8, 15, 16, 17, 33, 64]
+CHANNELS = [2, 3, 7, 8, 15, 16, 17, 33, 64]
 LENGTHS = [0, 1, 2, 15, 16, 17, 33, 100]
 BATCHES = [(), (1,), (5,), (2, 3)]
 
@@ -53,16 +53,12 @@ def diagonal(n=3, **options):
     return block_tanh(k=1, n=n, **options)
 
 
-def single(n=3, **options):
-    return block_tanh(k=1, n=n, **{"dtype": np.float32, **options})
-
-
 def autonomous(n=3, **options):
     """Three components, no drives, single precision."""
     return block_tanh(k=3, n=n, x=False, **{"dtype": np.float32, **options})
 
 
-FAMILIES = {"diagonal": diagonal, "single": single, "cell": cell, "autonomous": autonomous}
+FAMILIES = {"diagonal": diagonal, "cell": cell, "autonomous": autonomous}
 
 
 def system_of(case):

