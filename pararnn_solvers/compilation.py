@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from pararnn_solvers.autodiff.trace.graph import MOST_COMPONENTS
 from pararnn_solvers.errors import InvalidInput, NotTraceable
 from pararnn_solvers.solvers.sequential import rollout_system
 from pararnn_solvers.system import System, Tally
 from pararnn_solvers.validation import close
 
 COMPILE_FROM = 1 << 17  # numbers in a trajectory for which a second of compiling is soon earned
-MOST_COMPONENTS = 8  # of a channel: beyond, straight-line code for its Jacobian grows too long
 
 
 def with_program(system: System, backend: Any, compiled: bool | None) -> System:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -143,7 +143,8 @@ class Recurrence:
         Returns
         -------
         Explanation
-            Prints as: traced or not, the reason, the operations, the source.
+            Prints as: traced or not, the reason, the operations, which kernels there are, the
+            source.
 
         Examples
         --------
@@ -155,7 +156,12 @@ class Recurrence:
             raise InvalidInput(
                 f"h0 is {h0.dtype} of shape {h0.shape}; expected float32 or float64, shape (..., d)"
             )
-        return explain(self.step, h0, x, theta, self.structure(h0.shape[-1])[0])
+        from pararnn_solvers.compiled.explanation import describe_kernels  # imports Numba
+
+        k, _ = self.structure(h0.shape[-1])
+        found = explain(self.step, h0, x, theta, k)
+        kernels = describe_kernels(self.step, h0, x, theta, k, found.traced)
+        return replace(found, kernels=kernels)
 
 
 def as_blocks(jacobian: Array, h: Array) -> Array:

@@ -21,9 +21,9 @@ from pararnn_solvers.compiled.tile_kernels import STEPS
 from pararnn_solvers.linear import alignment, threads
 from pararnn_solvers.typing import Array
 
-PROBED = 256  # steps at most, of few chunks, and not more than a small part of all
+PROBED = 128  # steps at most, of few chunks, and not more than a small part of all
 PROBED_SHARE = 8  # all chunks of a probe have together 1/8 of the steps, at most
-NEARBY = 1e-3  # of a state: whether it is forgotten tells a saturated distance from a constant one
+NEARBY = 1e-3  # apart, relative and absolute: whether close states part, while there is room
 
 # Costs are counted in vectors of neighbouring channels that a processor computes in a row of many,
 # 26 ns for a float32 GRU (tests/benchmarks/auto.py measures whether they serve).
@@ -62,7 +62,7 @@ def forgetting(program: Program, x: Array | None, h0: Array, T: int) -> Memory:
     their ends, the rate is that at which they approach, or depart, unless states that are close
     part faster: the distance of any two states of a bounded recurrence soon stops to grow.
 
-    Cost: at most 2000 steps of a row, or of a tile.
+    Cost: at most 1000 steps of a row, or of a tile.
     """
     size = kernels.vector_size(program)
     P = 3 if kernels.in_rows(program) else max(3, -(-(size + 1) // len(h0)))
@@ -168,12 +168,12 @@ def keeps_busy(program: Program, B: int, T: int = MANY) -> bool:
 def best_chunk(program: Program, B: int, T: int, memory: Memory) -> tuple[int, float]:
     """Return the chunk that makes shooting cheapest, and its cost as a share of stepping's.
 
-    Tried are chunks for one lane, or one vector of lanes, in all, then twice as many, and so on.
+    Tried are two chunks, then twice as many, and so on.
     Chunks that forget take their steps and those that they need to meet; others a few iterations.
     """
     best, least = T, math.inf
-    rows, size = kernels.in_rows(program), kernels.vector_size(program)
-    P = 2 if rows else max(1, size // B)
+    rows = kernels.in_rows(program)
+    P = 2
     while 16 * P <= T and P <= MOST_CHUNKS * threads.num_threads():
         S = -(-T // P) if rows else aligned(T / P)
         cost = shooting_cost(program, B, T, S, memory.steps)
@@ -193,7 +193,7 @@ def shooting_cost(program: Program, B: int, T: int, S: int, forgotten: float) ->
         workers, row = len(kernels.parts(P, numbers)), row_vectors(program)
         chunks = -(-P // workers)
         together = min(chunks, max(1, int(IN_FLIGHT / (B * row))))
-        sweep = -(-chunks // together) * max(LATENCY, together * B * row)
+        sweep: float = -(-chunks // together) * max(LATENCY, together * B * row)
         meet, head = chunks * B * max(LATENCY, row), forgotten + 1
     else:
         workers = len(kernels.parts(P * B, numbers, size))

@@ -14,6 +14,9 @@ from pararnn_solvers.errors import NotTraceable
 __all__ = ["Explanation", "explain", "jacobian_outputs", "step_outputs"]
 
 
+READABLE = 200  # operations, beyond which nobody reads the source
+
+
 @dataclass(frozen=True)
 class Explanation:
     """Whether and how a step is traced; ``print`` it.
@@ -27,6 +30,8 @@ class Explanation:
         The graph.
     step, linearization : Source or None
         The next state; the next state and its Jacobian.
+    kernels : str
+        What a solve can run in the place of the step.
     """
 
     traced: bool
@@ -34,10 +39,11 @@ class Explanation:
     trace: Trace | None = None
     step: Source | None = None
     linearization: Source | None = None
+    kernels: str = ""
 
     def __str__(self) -> str:
         if self.trace is None or self.step is None or self.linearization is None:
-            return f"not traced: {self.reason}"
+            return f"not traced: {self.reason}\n{self.kernels}".rstrip()
         n, k = self.trace.channels, len(self.trace.states)
         lines = [
             f"traced: {k} component(s) in each of {n} channel(s), {self.trace.dtype}",
@@ -47,7 +53,11 @@ class Explanation:
         ]
         for path, value in self.trace.constants:
             lines.append(f"constant: {path} = {value!r}")
-        return "\n".join([*lines, "", self.linearization.function("step")]).rstrip()
+        lines += [self.kernels] if self.kernels else []
+        text = self.linearization.function("step")
+        if self.linearization.operations > READABLE:
+            text = "(print .linearization.function('step') for its source)"
+        return "\n".join([*lines, "", text]).rstrip()
 
 
 def explain(step: Callable[..., Any], h: Any, x: Any, theta: Any, block_size: int) -> Explanation:

@@ -29,6 +29,7 @@ from pararnn_solvers.errors import NotTraceable
 
 __all__ = ["TRUTH", "Graph", "Node", "function_named", "reachable"]
 
+MOST_COMPONENTS = 8  # of a channel that is compiled: its Jacobian has the square of it
 MAX_NODES = 8192  # beyond this, compiled straight-line code is no longer the faster way
 TRUTH = (
     "step asks whether a traced value is true, as if, and, or, max and min do; "

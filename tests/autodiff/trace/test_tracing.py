@@ -348,12 +348,21 @@ def test_explain_prints_the_source():
     assert text == (
         "traced: 1 component(s) in each of 3 channel(s), float32\n"
         "operations: 3 for the step, 6 with its Jacobian\n"
-        "functions: tanh\n\n"
+        "functions: tanh\n"
+        "kernels: rollout, multiple shooting, Newton, gradients\n\n"
         "def step(h0, x0, theta):\n"
         "    f0 = tanh(x0 + h0 * theta)\n"
         "    A0_0 = theta * (np.float32(1.0) - f0 * f0)\n"
         "    return f0, A0_0"
     )
+
+
+def test_explain_tells_which_kernels_there_are():
+    W = np.ones((12, 12))
+    dense = str(prs.Recurrence(lambda h, x, W: np.tanh(h @ W)).explain(np.ones(12), None, W))
+    assert "kernels: rollout and multiple shooting, with 1 product(s) a step" in dense
+    none = str(prs.Recurrence(lambda h, x, _: np.arctan(h), 1).explain(np.ones(12)))
+    assert "kernels: none: step calls arctan" in none
 
 
 def test_explain_says_why_not():
