@@ -10,7 +10,7 @@ import numpy as np
 from pararnn_solvers.compiled.dense import Program
 from pararnn_solvers.compiled.dense_product import ROWS
 from pararnn_solvers.compiled.dense_shooting import rollout_dense
-from pararnn_solvers.compiled.shooting_policy import NEARBY, Memory
+from pararnn_solvers.compiled.shooting_policy import ANOTHER_THREAD, NEARBY, Memory
 from pararnn_solvers.linear import threads
 from pararnn_solvers.typing import Array
 
@@ -20,7 +20,7 @@ PROBED = 64  # steps at most, and not more than 1/16 of all
 FIRST_CACHE = 48 << 10  # bytes: of matrices that stay there, the products cost more than reading
 ANOTHER_ROW = 0.75  # beside the first one of a block
 ANOTHER_ROW_READING = 0.45  # where matrices come from farther away, for all rows at once
-SETUP = 2e7  # operations: of shooting, beside the steps
+SETUP = 3e7  # operations: of shooting, beside the steps
 
 
 def forgetting(program: Program, x: Array | None, h0: Array, theta: Any, T: int) -> Memory:
@@ -70,8 +70,9 @@ def best_chunk(program: Program, B: int, T: int, memory: Memory) -> tuple[int, f
 def step_cost(rows: int, each: float) -> float:
     """Return the time of one step of so many rows, in rows: whole blocks go to threads."""
     blocks = math.ceil(rows / ROWS)
-    on_one = math.ceil(blocks / min(blocks, threads.num_threads()))
-    return 1 + each * (min(rows, on_one * ROWS) - 1)
+    workers = min(blocks, threads.num_threads())
+    on_one = 1 + each * (min(rows, math.ceil(blocks / workers) * ROWS) - 1)
+    return on_one * workers / (1 + ANOTHER_THREAD * (workers - 1))
 
 
 def another_row(program: Program) -> float:

@@ -94,10 +94,14 @@ def function_of(name: str, sizes: tuple[int, ...]) -> str:
 
 
 def flat(array: Array | None, dtype: Any) -> Array:
-    """Return an array as one axis, and nothing as an empty one."""
+    """Return an array as one axis, and nothing as an empty one.
+
+    One that must not be written is another type to Numba, and would be compiled for again.
+    """
     if array is None:
         return np.empty(0, dtype)
-    return np.ascontiguousarray(array).reshape(-1)
+    one = np.ascontiguousarray(array).reshape(-1)
+    return one if one.flags.writeable else alignment.as_writable(one)
 
 
 def parts(count: int, numbers: int, grain: int = 1) -> list[tuple[int, int]]:

@@ -43,7 +43,7 @@ def literal(value: float | bool, dtype: np.dtype[Any]) -> str:
         return repr(value) if isinstance(value, bool) else str(dtype.type(value))
 
 
-VECTORS = Dialect(literal=literal, choice="select({condition}, {a}, {b})")
+VECTORS = Dialect(literal, "select({condition}, {a}, {b})", argument="full(h[0], {a})")
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,16 +33,19 @@ class Shot(NamedTuple):
     ----------
     norms : array, shape (n_iter + 1, batch)
         Greatest jump between chunks at first, and then residual of the states.
-    joined : bool
-        Whether every residual is within the tolerance; otherwise the states are no solution.
-    finite : bool
-        False if a drive or a state may not be: then look.
+    joined : array of bool, shape (batch,)
+        Whether every residual of a sequence is within the tolerance.
+    diverged : array of bool, shape (batch,)
+        Whether its trajectory is known to be infinite or NaN somewhere.
     evaluations : int
         Steps of one sequence.
+    finite : bool
+        False if a drive or a state may not be: then look.
     """
 
     norms: Array
-    joined: bool
+    joined: Array
+    diverged: Array
     evaluations: int
     finite: bool
 
@@ -67,8 +70,8 @@ class Chunks:
     def tiles(self) -> list[tuple[Any, ...]]:
         """Return the lanes of each thread, S, and how many lanes a tile has."""
         lanes, size = self.P * self.B, kernels.vector_size(self.program)
-        L = min(kernels.lanes_of_a_tile(self.program, self.m), -(-lanes // size) * size)
-        return [(piece, self.S, L) for piece in parts(lanes, self.h.size, size)]
+        L = min(kernels.lanes_of_a_tile(self.program, self.m), max(1, -(-lanes // size)) * size)
+        return [(piece, self.S, L) for piece in parts(lanes, self.h.size, L)]
 
     def sweep(self, carry: Array) -> None:
         """Roll all chunks out, from and to ``carry`` (P, B, K n)."""
@@ -162,15 +165,39 @@ def shoot(
     norms = [jumps(chunks.ends(), starts[1:])]
     residual, evaluations = np.zeros(B, h.dtype), T * B
     while True:
-        true = np.concatenate([h0[None], chunks.ends()])[: chunks.P]
-        if same(true, starts).all():
-            return Shot(np.stack([*norms, residual]), True, evaluations, chunks.finite)
-        if evaluations > MOST_EVALUATIONS * T * B:
-            return Shot(np.stack([*norms, jumps(true, starts)]), False, evaluations, False)
-        starts = true
+        true, settled, diverged = joints(h0, chunks.ends(), starts)
+        changed = ~same(true, starts).all(axis=0) & ~diverged
+        if not changed.any() or evaluations > MOST_EVALUATIONS * T * B:
+            residual = np.where(settled, residual, jumps(true, starts))
+            residual[diverged] = np.nan
+            finite = chunks.finite and not diverged.any()
+            shot = np.stack([*norms, residual])
+            return Shot(shot, settled & ~diverged, diverged, evaluations, finite)
+        starts = np.where(changed[:, None], true, starts)
         taken, left = chunks.meet(alignment.copy(starts), SHARE * atol, SHARE * rtol)
         residual = np.maximum(residual, left)
         evaluations += int(taken.sum())
+
+
+def joints(h0: Array, ends: Array, starts: Array) -> tuple[Array, Array, Array]:
+    """Return where chunks should start, and which sequences are settled or have diverged.
+
+    A chunk should start at the end of the one before; but not at one that is not finite because
+    that chunk itself started wrong, as a guess may overflow where the trajectory does not.
+
+    Returns
+    -------
+    true : array, shape (P, B, d)
+    settled, diverged : arrays of bool, shape (B,)
+    """
+    true = np.concatenate([h0[None], ends])[: len(starts)]
+    right = np.logical_and.accumulate(same(true, starts), axis=0)  # up to this chunk
+    finite = np.isfinite(true).all(axis=-1)
+    diverged = (right[:-1] & ~finite[1:]).any(axis=0)
+    trusted = finite[1:] | right[:-1]
+    true[1:] = np.where(trusted[..., None], true[1:], starts[1:])
+    settled: Any = right.all(axis=0)
+    return true, settled, diverged
 
 
 def shoot_newton(
@@ -206,10 +233,13 @@ def shoot_newton(
             jump = ends - starts[1:]
         norms.append(np.abs(jump).max(axis=(0, 2), initial=0))
         tolerance = SHARE * (atol + rtol * np.abs(ends).max(axis=-1, initial=0))
-        if (np.abs(jump).max(axis=-1, initial=0) <= tolerance).all():
-            return Shot(np.stack(norms), True, (i + 1) * T * B, chunks.finite)
-        if not np.isfinite(norms[-1]).all() or i == max_iter:
+        joined = (np.abs(jump).max(axis=-1, initial=0) <= tolerance).all(axis=0)
+        open_ = ~joined & np.isfinite(norms[-1])
+        if not open_.any() or i == max_iter:
             break
         with np.errstate(all="ignore"):
-            starts[1:] += scan(blocks, np.ascontiguousarray(jump))
-    return Shot(np.stack(norms), False, len(norms) * T * B, False)
+            change = scan(blocks, np.ascontiguousarray(jump))
+        starts[1:, open_] += change[:, open_]
+    _, _, diverged = joints(h0, ends, starts)
+    finite = chunks.finite and bool(joined.all())
+    return Shot(np.stack(norms), joined & ~diverged, diverged, len(norms) * T * B, finite)

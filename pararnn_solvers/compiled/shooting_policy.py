@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,11 +35,12 @@ TRANSPOSED = 1.75  # of a vector of lanes, brought together from chunks of one s
 SCATTERED = 4.0  # and one by one: from several sequences, or at the end of time
 SETUP = 10000.0  # of shooting, beside the steps: a probe, and what joins chunks
 DISPATCH = 5000.0  # of threads that start, twice
-NEWTON_SWEEPS = 12.0  # about four iterations, each with tangents
+ANOTHER_THREAD = 0.6  # of what one thread does: they share caches, memory and the machine
+ITERATIONS = 4.0  # of Newton's method, about
 SHORTEST_CORRECTED = 256  # steps of a chunk whose seam is a row of a linear recurrence
-MOST_CHUNKS = 1024  # for each thread
+MOST_CHUNKS = 64  # for each thread: four vectors of lanes
 MANY = 1 << 40  # numbers: worth all threads
-AHEAD = 0.8  # how much cheaper something else than stepping must look
+AHEAD = 0.7  # how much cheaper something else than stepping must look
 
 
 class Memory(NamedTuple):
@@ -65,7 +68,7 @@ def forgetting(program: Program, x: Array | None, h0: Array, T: int) -> Memory:
     Cost: at most 1000 steps of a row, or of a tile.
     """
     size = kernels.vector_size(program)
-    P = 3 if kernels.in_rows(program) else max(3, -(-(size + 1) // len(h0)))
+    P = 3 if kernels.in_rows(program) else max(3, -(-size // max(1, len(h0))))
     S = min(PROBED, T // (P * PROBED_SHARE))
     if S < 2:
         return Memory(math.inf, math.nan)
@@ -120,21 +123,24 @@ def shoot_either(
     If it is not known whether the recurrence forgets in as many steps, it is asked; if the answer
     was wrong, the other way is tried.
     """
-
-    def newton() -> Shot:
-        return shoot_newton(program, x, h0, h, S, *tolerance, scan, max_iter, guess)
-
-    def meeting() -> Shot:
-        return shoot(program, x, h0, h, S, *tolerance, guess)
-
     if forgets is None:
         forgets = forgetting(program, x, h0, len(h)).steps <= 2 * S
-    first, second = (meeting, newton) if forgets else (newton, meeting)
-    shot = first()
-    if shot.joined:
+    ways: list[Callable[..., Shot]] = [shoot, partial(shoot_newton, scan=scan, max_iter=max_iter)]
+    first, second = ways if forgets else reversed(ways)
+    shot = first(program, x, h0, h, S, *tolerance, guess=guess)
+    left = ~(shot.joined | shot.diverged)
+    if not left.any():
         return shot
-    other = second()
-    return other._replace(evaluations=shot.evaluations + other.evaluations)
+    rest = np.ascontiguousarray(h[:, left])
+    few, guess = (None if a is None else a[:, left] for a in (x, guess))
+    other = second(program, few, h0[left], rest, S, *tolerance, guess=guess)
+    h[:, left] = rest
+    norms = np.concatenate([shot.norms, np.repeat(shot.norms[-1:], len(other.norms) - 1, axis=0)])
+    norms[len(shot.norms) :, left] = other.norms[1:]
+    joined, diverged = shot.joined.copy(), shot.diverged.copy()
+    joined[left], diverged[left] = other.joined, other.diverged
+    evaluations = shot.evaluations + other.evaluations
+    return Shot(norms, joined, diverged, evaluations, shot.finite and other.finite)
 
 
 def row_vectors(program: Program) -> float:
@@ -171,7 +177,9 @@ def best_chunk(program: Program, B: int, T: int, memory: Memory) -> tuple[int, f
     Tried are two chunks, then twice as many, and so on.
     Chunks that forget take their steps and those that they need to meet; others a few iterations.
     """
-    best, least = T, math.inf
+    best, least = max(1, T), math.inf
+    if T * B == 0:
+        return best, least
     rows = kernels.in_rows(program)
     P = 2
     while 16 * P <= T and P <= MOST_CHUNKS * threads.num_threads():
@@ -193,18 +201,24 @@ def shooting_cost(program: Program, B: int, T: int, S: int, forgotten: float) ->
         workers, row = len(kernels.parts(P, numbers)), row_vectors(program)
         chunks = -(-P // workers)
         together = min(chunks, max(1, int(IN_FLIGHT / (B * row))))
-        sweep: float = -(-chunks // together) * max(LATENCY, together * B * row)
+        groups, computed = -(-chunks // together), chunks * B * row
+        sweep = groups * max(LATENCY, together * B * row)
         meet, head = chunks * B * max(LATENCY, row), forgotten + 1
     else:
         workers = len(kernels.parts(P * B, numbers, size))
         vectors = -(-P * B // (size * workers)) * n
-        sweep = vectors * (SCATTERED if B > 1 else TRANSPOSED)
+        computed = vectors * (SCATTERED if B > 1 else TRANSPOSED)
         if B == 1:  # where the last chunk has ended, its vector is no longer transposed
-            sweep += n * (P * S - T) / S * (SCATTERED - TRANSPOSED)
-        meet = sweep = max(LATENCY, sweep)
+            computed += n * (P * S - T) / S * (SCATTERED - TRANSPOSED)
+        meet = sweep = max(LATENCY, computed)
         head = forgotten + STEPS
-    steps = S * sweep + head * meet if forgotten <= S else NEWTON_SWEEPS * S * sweep
-    return SETUP + (DISPATCH if workers > 1 else 0) + steps
+    if forgotten <= S:
+        steps = S * sweep + head * meet
+    else:  # the k x k tangents beside the state hide its latency
+        steps = ITERATIONS * S * max(sweep, (1 + program.k) * computed)
+    if workers == 1:
+        return SETUP + steps
+    return SETUP + DISPATCH + steps * workers / (1 + ANOTHER_THREAD * (workers - 1))
 
 
 def aligned(steps: float) -> int:

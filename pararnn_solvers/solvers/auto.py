@@ -41,7 +41,7 @@ class Auto:
     2. Chunks at the beginning, 1/8 of the steps at most, tell after how many steps what came before
        is forgotten. If states that are close part, ``sequential``.
     3. Otherwise multiple shooting with the chunk that makes it cheapest, if that takes less than
-       0.8 of the time of stepping: a chunk that forgets is run again until it meets what is stored;
+       0.7 of the time of stepping: a chunk that forgets is run again until it meets what is stored;
        chunks that do not are corrected by Newton's method.
 
     Sequences that this does not solve are finished step by step.

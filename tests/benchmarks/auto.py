@@ -8,7 +8,8 @@ NumPy come from here.
 chunks, and of ``method="auto"``, and the time of the last over the better of the others. All
 methods take turns; figures are the least of the turns, which other work on the machine disturbs
 least. Data are those of ``pararnn_solvers.bench``, in float32; *long* is a GRU that forgets 1/1000
-a step. ``--json FILE`` keeps all times.
+a step. ``--json FILE`` keeps all times. With ``--threads 1`` times are those of the processor: they
+tell what a choice is worth even where other work takes the cores.
 """
 
 from __future__ import annotations
@@ -54,9 +55,10 @@ def cell_driven(cell, components):
 
 
 def milliseconds(call):
-    start = time.perf_counter()
+    clock = time.perf_counter if threads.num_threads() > 1 else time.thread_time
+    start = clock()
     call()
-    return 1e3 * (time.perf_counter() - start)
+    return 1e3 * (clock() - start)
 
 
 def print_numpy():
@@ -155,7 +157,8 @@ def print_compiled(kinds, repeats, file):
         print(
             f"{kind}: auto over the best, where that takes {SHORT:g} ms at least: "
             f"median {np.median(ratios):.2f}, greatest {max(ratios):.2f}, "
-            f"{sum(r > 1.15 for r in ratios)} of {len(ratios)} above 1.15"
+            f"{sum(r > 1.15 for r in ratios)} of {len(ratios)} above 1.15",
+            flush=True,
         )
     if file:
         with open(file, "w", encoding="utf-8") as out:

@@ -87,7 +87,7 @@ def test_from_any_guess(family, n, B, S, size, seed):
     tolerance = TOLERANCE if case.h0.dtype == np.float64 else (1e-5, 1e-5)
     for run in (shoot, shoot_newton):
         shot, h = run(case, S, guess[S - 1 :: S][: P - 1], tolerance)
-        if shot.joined:  # chunks may be too short to meet, the guess too far for Newton's method
+        if shot.joined.all():  # chunks may be too short to meet, the guess too far for Newton's method
             allowed = allowed_error(case, *tolerance)
             assert np.abs(h - rollout(case)).max() <= allowed
             assert shot.norms.shape[1:] == (B,)
@@ -101,7 +101,7 @@ def test_from_any_guess(family, n, B, S, size, seed):
 def test_chunks_that_forget_meet(n, B):
     case = diagonal(n=n, T=1000, batch=(B,))
     shot, h = shoot(case, 100)
-    assert shot.joined
+    assert shot.joined.all()
     steps = np.log(1e-14) / np.log(case.lipschitz)  # that any two trajectories need to meet
     assert 1000 * B < shot.evaluations <= (1000 + 10 * (steps + 16)) * B
     np.testing.assert_allclose(h, rollout(case), rtol=0, atol=1e-11)
@@ -126,7 +126,7 @@ def test_linear_chunks_are_corrected_in_one_iteration_from_anywhere():
     case = linear(1.0, n=3, T=200, batch=(4,))
     guess = 1e3 * np.random.default_rng(0).standard_normal((19, 4, 3))
     shot, h = shoot_newton(case, 10, guess, (1e-9, 0.0))
-    assert shot.joined and len(shot.norms) == 2
+    assert shot.joined.all() and len(shot.norms) == 2
     assert shot.evaluations == 2 * 200 * 4
     np.testing.assert_allclose(h, rollout(case), rtol=0, atol=1e-9)
 
@@ -135,7 +135,7 @@ def test_linear_chunks_are_corrected_in_one_iteration_from_anywhere():
 def test_chunks_that_do_not_meet_are_given_up(n):
     case = linear(1.0, n=n, T=4000, batch=(2,))
     shot, _ = shoot(case, 10)
-    assert not shot.joined
+    assert not shot.joined.any()
     limit = shooting.MOST_EVALUATIONS
     assert limit * 8000 < shot.evaluations <= (limit + 1) * 8000
 
@@ -196,7 +196,7 @@ def test_a_guess_may_overflow_where_the_trajectory_does_not(n, B):
         guess = np.full((24, B, n), 0.3)
         guess[7, B // 2, -1] = value  # squared again and again
         shot, h = shoot(case, 20, guess)
-        assert shot.joined
+        assert shot.joined.all()
         np.testing.assert_allclose(h, rollout(case), rtol=0, atol=1e-11)
         whole = np.repeat(guess, 20, axis=0)
         whole = np.concatenate([whole, np.full((20, B, n), 0.3)])

@@ -6,7 +6,7 @@ Each expression is one text that is evaluated twice: on vectors in a kernel, and
 import numpy as np
 import pytest
 
-from pararnn_solvers.compiled import vectors
+from pararnn_solvers.compiled import reductions, vectors
 from pararnn_solvers.compiled.rounding import FUNCTIONS
 from pararnn_solvers.linear.jit import jitted
 from pararnn_solvers.linear.simd import load, store, width
@@ -146,26 +146,27 @@ def reducing():
     def kernel(x, y, out, tuples):
         for i in range(0, x.size, np.int64(width(x))):
             a, b = load(x, i), load(y, i)
-            positive = vectors.farthest(vectors.full(a, 0.0), a)
+            positive = reductions.farthest(vectors.full(a, 0.0), a)
             row = i // np.int64(width(x))
-            out[0, row] = vectors.total(a)
-            out[1, row] = vectors.greatest(positive)
+            out[0, row] = reductions.total(a)
+            out[1, row] = reductions.greatest(positive)
             out[2, row] = 1.0 if vectors.all_true(a < b) else 0.0
             out[3, row] = 1.0 if vectors.all_true(a == a) else 0.0
-            store(tuples[0], i, vectors.farthest(positive, b))
+            store(tuples[0], i, reductions.farthest(positive, b))
             triple = (a, b, positive)
             store(tuples[1], i, vectors.plus((a, b), (b, b))[0])
             store(tuples[2], i, vectors.minus((a, b), (b, a))[1])
             store(tuples[3], i, second_of_three(triple)[0])
             store(tuples[4], i, last_two_of_three(triple)[1])
             store(tuples[5], i, none_of_three(triple)[0])
+            store(tuples[6], i, reductions.spoil(vectors.blank(x), (a, b)))
 
     return kernel
 
 
 def reduce(reducing, a, b):
     size = 64 // a.itemsize
-    out, tuples = np.full((4, len(a) // size), 7, a.dtype), np.full((6, len(a)), 7, a.dtype)
+    out, tuples = np.full((4, len(a) // size), 7, a.dtype), np.full((7, len(a)), 7, a.dtype)
     reducing(a, b, out, tuples)
     return out, tuples
 
@@ -180,6 +181,7 @@ def test_vectors_are_reduced_and_taken_from_tuples(dtype, reducing):
         np.testing.assert_array_equal(out[2], (rows < others).all(axis=1))
         np.testing.assert_array_equal(out[3], (rows == rows).all(axis=1))
         expected = [np.maximum(np.abs(a), np.abs(b)), a + b, b - a, b, np.abs(a), a]
+        expected.append(np.where(np.isfinite(a + b), 0, np.nan))
     for found, array in zip(tuples, expected, strict=True):
         np.testing.assert_array_equal(found, array)
 

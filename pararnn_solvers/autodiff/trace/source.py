@@ -60,6 +60,8 @@ class Dialect:
         ``where``, with ``{condition}``, ``{a}`` and ``{b}``.
     negation : str
         ``logical_not``, with ``{a}``.
+    argument : str
+        A constant ``{a}`` that a function is called with.
     number, truth : str
         Assignment of ``{value}`` to the new variable ``{name}``.
     """
@@ -67,6 +69,7 @@ class Dialect:
     literal: Callable[[Any, np.dtype[Any]], str] = python_literal
     choice: str = "{a} if {condition} else {b}"
     negation: str = "not {a}"
+    argument: str = "{a}"
     number: str = "{name} = {value}"
     truth: str = "{name} = {value}"
 
@@ -234,8 +237,13 @@ class _Writer:
             texts = (self.operand(arg, _LOOSEST + 1) for arg in node.args)
             named = dict(zip(("condition", "a", "b"), texts, strict=True))
             return self.dialect.choice.format(**named), _LOOSEST
-        inside = ", ".join(self.operand(arg, _LOOSEST) for arg in node.args)
+        inside = ", ".join(self.argument(arg) for arg in node.args)
         return f"{_RENAMED.get(node.op, node.op)}({inside})", _ATOM
+
+    def argument(self, node: Node) -> str:
+        """Return the text of an argument of a function."""
+        text = self.operand(node, _LOOSEST)
+        return self.dialect.argument.format(a=text) if node.op == "constant" else text
 
     def operand(self, node: Node, least: int) -> str:
         """Return the text of an argument, in parentheses if it binds less closely."""
