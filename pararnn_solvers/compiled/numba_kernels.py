@@ -51,7 +51,7 @@ def vector_size(program: Program) -> int:
 
 def in_rows(program: Program) -> bool:
     """Tell whether a row fills vectors, so that they need not be filled from several rows."""
-    return 2 * program.n >= vector_size(program)
+    return program.n >= vector_size(program)
 
 
 def lanes_of_a_tile(program: Program, m: int) -> int:

@@ -33,6 +33,8 @@ LATENCY = 2.0  # of a vector that has to be waited for
 PARTIAL = 2.0  # of the vector at the end of a row that channels do not fill
 TRANSPOSED = 1.75  # of a vector of lanes, brought together from chunks of one sequence
 SCATTERED = 4.0  # and one by one: from several sequences, or at the end of time
+ALONE = 1.3  # times as much, where a thread has no second vector of lanes to go on with
+FAR_APART = 65536.0  # steps between lanes that double this: each is in other pages of memory
 SETUP = 10000.0  # of shooting, beside the steps: a probe, and what joins chunks
 DISPATCH = 5000.0  # of threads that start, twice
 ANOTHER_THREAD = 0.6  # of what one thread does: they share caches, memory and the machine
@@ -207,7 +209,8 @@ def shooting_cost(program: Program, B: int, T: int, S: int, forgotten: float) ->
     else:
         workers = len(kernels.parts(P * B, numbers, size))
         vectors = -(-P * B // (size * workers)) * n
-        computed = vectors * (SCATTERED if B > 1 else TRANSPOSED)
+        computed = vectors * (SCATTERED if B > 1 else TRANSPOSED) * (1 + S / FAR_APART)
+        computed *= ALONE if vectors == n else 1
         if B == 1:  # where the last chunk has ended, its vector is no longer transposed
             computed += n * (P * S - T) / S * (SCATTERED - TRANSPOSED)
         meet = sweep = max(LATENCY, computed)

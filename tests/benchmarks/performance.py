@@ -210,7 +210,7 @@ def floors(repeats):
     """Return rows (name, rollout, bytes at the speed of a copy, steps from the cache, ...)."""
     n, found = 512, []
     T = STATES // n
-    half = np.ones(32 << 20, np.uint8)
+    half = np.ones(128 << 20, np.uint8)
     target = np.ones_like(half)
     cuts = np.linspace(0, half.size, threads.num_threads() + 1).astype(int)
     parts = [slice(*cut) for cut in zip(cuts[:-1], cuts[1:], strict=True)]

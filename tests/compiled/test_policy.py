@@ -11,8 +11,12 @@ from pararnn_solvers.linear import threads
 from pararnn_solvers.solvers.auto import choose
 from pararnn_solvers.solvers.compiled_shooting import CompiledShooting
 from pararnn_solvers.solvers.sequential import Sequential
-from tests.compiled.cases import diagonal, program_of, single, system_of
+from tests.compiled.cases import diagonal, program_of, system_of
 from tests.strategies import Case
+
+
+def single(**options):
+    return diagonal(dtype=np.float32, **options)
 
 
 @pytest.fixture(params=[1, 2, 8])

@@ -87,7 +87,9 @@ def test_from_any_guess(family, n, B, S, size, seed):
     tolerance = TOLERANCE if case.h0.dtype == np.float64 else (1e-5, 1e-5)
     for run in (shoot, shoot_newton):
         shot, h = run(case, S, guess[S - 1 :: S][: P - 1], tolerance)
-        if shot.joined.all():  # chunks may be too short to meet, the guess too far for Newton's method
+        if (
+            shot.joined.all()
+        ):  # chunks may be too short to meet, the guess too far for Newton's method
             allowed = allowed_error(case, *tolerance)
             assert np.abs(h - rollout(case)).max() <= allowed
             assert shot.norms.shape[1:] == (B,)
