@@ -34,13 +34,13 @@ PARTIAL = 2.0  # of the vector at the end of a row that channels do not fill
 TRANSPOSED = 1.75  # of a vector of lanes, brought together from chunks of one sequence
 SCATTERED = 4.0  # and one by one: from several sequences, or at the end of time
 ALONE = 1.3  # times as much, where a thread has no second vector of lanes to go on with
-FAR_APART = 65536.0  # steps between lanes that double this: each is in other pages of memory
+FAR_APART = 65536  # steps between lanes from which this doubles: each is in pages of its own
 SETUP = 10000.0  # of shooting, beside the steps: a probe, and what joins chunks
 DISPATCH = 5000.0  # of threads that start, twice
 ANOTHER_THREAD = 0.6  # of what one thread does: they share caches, memory and the machine
 ITERATIONS = 4.0  # of Newton's method, about
 SHORTEST_CORRECTED = 256  # steps of a chunk whose seam is a row of a linear recurrence
-MOST_CHUNKS = 64  # for each thread: four vectors of lanes
+MOST_CHUNKS = 1024  # for each thread: more need not be tried
 MANY = 1 << 40  # numbers: worth all threads
 AHEAD = 0.7  # how much cheaper something else than stepping must look
 
@@ -209,7 +209,8 @@ def shooting_cost(program: Program, B: int, T: int, S: int, forgotten: float) ->
     else:
         workers = len(kernels.parts(P * B, numbers, size))
         vectors = -(-P * B // (size * workers)) * n
-        computed = vectors * (SCATTERED if B > 1 else TRANSPOSED) * (1 + S / FAR_APART)
+        computed = vectors * (SCATTERED if B > 1 else TRANSPOSED)
+        computed *= 1 + min(S, FAR_APART) / FAR_APART
         computed *= ALONE if vectors == n else 1
         if B == 1:  # where the last chunk has ended, its vector is no longer transposed
             computed += n * (P * S - T) / S * (SCATTERED - TRANSPOSED)
