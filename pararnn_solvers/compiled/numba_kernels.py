@@ -29,6 +29,7 @@ TILE_BYTES = 1 << 15  # of drives: with the states they stay in the first-level 
 
 BUILDERS: dict[tuple[str, str], Callable[..., Any]] = {
     ("row", "sweep"): row_kernels.sweep,
+    ("row", "alone"): row_kernels.alone,
     ("row", "meet"): row_kernels.meet,
     ("row", "apply"): row_passes.apply,
     ("row", "newton"): row_passes.newton,
@@ -90,7 +91,9 @@ def function_of(name: str, sizes: tuple[int, ...]) -> str:
     if name == "apply":
         _, q = sizes
         return "jacobian_source" if q else "step_source"
-    return {"meet": "step_source", "newton": "newton_source", "adjoint": "adjoint_source"}[name]
+    if name in ("alone", "meet"):
+        return "step_source"
+    return {"newton": "newton_source", "adjoint": "adjoint_source"}[name]
 
 
 def flat(array: Array | None, dtype: Any) -> Array:
@@ -171,6 +174,10 @@ def rollout(program: Program, x: Array | None, h0: Array, h: Array) -> bool:
     n, k, m = program.n, program.k, 0 if x is None else x.shape[-1]
     carry, size = alignment.copy(h0.reshape(-1)), vector_size(program)
     arrays = (flat(x, h.dtype), program.theta, carry, h.reshape(-1))
+    if B == 1 and n <= size:
+        spoiled = np.empty(size, h.dtype)
+        kernel(program, "row", "alone", k)(*arrays, spoiled, (T, B, m, n))
+        return bool(np.isfinite(spoiled).all())
     calls: list[tuple[Any, ...]]
     if in_rows(program) or B < FEW_SEQUENCES:
         sweep = kernel(program, "row", "sweep", k, k)

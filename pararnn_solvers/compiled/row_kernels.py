@@ -137,6 +137,31 @@ def sweep(advance: Any, k: int, K: int, drives: Places, parameters: Places, tail
     return kernel
 
 
+def alone(advance: Any, k: int, drives: Places, parameters: Places, tail: bool) -> Any:
+    """Return the kernel that rolls out one sequence of no more channels than a vector has.
+
+    ``alone(x, theta, start, h, spoiled, shape)``. Nothing hides the latency of a step here: the
+    state stays in registers.
+    """
+    read_x, read_theta = reader(drives, tail), reader(parameters, tail)
+    read, keep = reader(components(k), tail), writer(components(k), tail)
+    p_drives = len(drives)
+
+    def kernel(x: Any, theta: Any, start: Any, h: Any, spoiled: Any, shape: Any) -> None:
+        T, _, m, n = shape
+        state, given, nothing = read(start, 0, n, 0), read_theta(theta, 0, n, 0), blank(h)
+        for t in range(T):
+            drive = read_x(x, t * m, n, 0)
+            state = advance(state, drive, given)
+            nothing = spoil(nothing, state)
+            if p_drives:
+                nothing = spoil(nothing, drive)
+            keep(h, t * k * n, n, 0, state)
+        store(spoiled, 0, nothing)
+
+    return kernel
+
+
 def meet(advance: Any, k: int, drives: Places, parameters: Places, tail: bool) -> Any:
     """Return the kernel that runs chunks again from new starts until they meet what is stored.
 
