@@ -54,16 +54,17 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
 
     Notes
     -----
-    Cost: one pass of kernels over the trajectory if it was `compiled`. Otherwise one evaluation
-    with k tangents and one linear recurrence; then, with ``vjp=``, one call
-    of it; without, one evaluation with m tangents for x (shape (..., m)) and one with as many as
-    theta has real entries, carried 16 at a time.
+    Cost: with kernels (``solution.system.program``) one pass over the trajectory, or three for few
+    channels that do not forget; what comes from later is left out where it is below rounding beside
+    the greatest of all. Otherwise one evaluation with k tangents and one linear recurrence; then,
+    with ``vjp=``, one call of it; without, one evaluation with m tangents for x (shape (..., m))
+    and one with as many as theta has real entries, carried 16 at a time.
 
     Source: Griewank & Walther 2008, chapter 3; Danieli et al. 2025 (arXiv 2510.21450), section 3.3.
     """
     system, h = solution.system, solution.h
     dh = like("dh", dh, h)
-    if system.program is not None:
+    if system.program is not None and system.recurrence.vjp is None:
         return compiled_gradients(solution, np.ascontiguousarray(dh))
     require_blocks(system, "gradients")
     blocks = system.linearize(h)

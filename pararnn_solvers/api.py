@@ -76,12 +76,15 @@ def solve(
         partial solution), warn, or compute them step by step from their converged prefix (and
         warn if the recurrence itself overflows).
     callback : callable, optional
-        Called with a :class:`State` after each iteration; may raise StopIteration to stop.
+        Called with a :class:`State` after each iteration; may raise StopIteration to stop. Kernels
+        for a rollout or for chunks call it once, at the end.
     progress : bool
         Show a progress bar on stderr.
     compiled : bool, optional
         Whether to run kernels made from `step` in its place (``Recurrence.explain`` tells what
         they compute). None: for trajectories of 2**17 numbers and more, if `step` can be traced.
+        Steps with matrix products have kernels for ``auto``, ``sequential`` and ``newton(chunk=S)``
+        only. ``Solution.compiled`` says which ran.
 
     Returns
     -------
@@ -90,7 +93,7 @@ def solve(
     Raises
     ------
     InvalidInput, InsufficientMemory, BackendUnavailable, NotDifferentiable
-        Before the first iteration.
+        Before the first iteration; for an x that is not finite, kernels may notice in it.
     NotTraceable
         With ``compiled=True``: what in `step` cannot be compiled.
     ConvergenceError
@@ -114,15 +117,16 @@ def solve(
     system = make_system(recurrence, x, h0, theta, steps)
     chosen, (backend_name, scan) = solvers.load(method), load_backend(backend)
     flat = with_program(with_one_batch_axis(system), backend, compiled)
-    if not flat.is_compiled:
+    if not (flat.is_compiled and solvers.reads_drives(chosen)):
         check_inputs(system)
+    if not flat.is_compiled:
         probe(flat)  # for what a trace would have shown
     check_memory(flat, chosen)
     flat = replace(flat, tally=Tally())  # what was only tried does not count
     with observer(flat, callback, progress) as observe:
         solution = chosen.solve(flat, flatten_guess(guess, system), scan, stopping, observe)
-    if flat.is_compiled and solution.status is Status.DIVERGED:
-        check_inputs(system)  # kernels notice, as they read them
+    if flat.tally.suspect:
+        check_inputs(system)  # as a kernel noticed while it read them
     if on_failure == "sequential":
         solution = finish_sequentially(solution, stopping)
     solution = with_batch_axes(solution, replace(system, program=flat.program))

@@ -32,15 +32,15 @@ def with_program(system: System, backend: Any, compiled: bool | None) -> System:
     Raises
     ------
     NotTraceable, InvalidInput
-        With ``compiled=True``: why `step` cannot be compiled.
+        With ``compiled=True``: what in `step`, or in other arguments, cannot be compiled.
     """
-    if compiled not in (None, True, False):
+    if not (compiled is None or isinstance(compiled, (bool, np.bool_))):
         raise InvalidInput(f"compiled is {compiled!r}; expected True, False, or None to choose")
     reason = obstacle(system, backend, compiled)
-    if compiled is False or (reason and not compiled):
+    if (compiled is not None and not compiled) or (reason and not compiled):
         return system
     if reason:
-        raise NotTraceable(f"step is not compiled: {reason}")
+        raise InvalidInput(f"compiled=True is impossible: {reason}; leave out one of them")
     try:
         found = traced(system)
     except NotTraceable:
@@ -55,12 +55,12 @@ def obstacle(system: System, backend: Any, compiled: bool | None) -> str:
     k, _ = system.recurrence.structure(system.shape[-1])
     if not compiled and int(np.prod(system.shape)) < COMPILE_FROM:
         return f"the trajectory has fewer than {COMPILE_FROM} numbers"
-    if isinstance(system.recurrence.jacobian, str):
-        return f"its derivatives are asked for by jacobian={system.recurrence.jacobian!r}"
+    if system.recurrence.jacobian is not None:
+        return f"kernels have derivatives of their own, and jacobian={system.recurrence.jacobian!r}"
     if backend not in ("auto", "numba"):
-        return f"backend is {backend!r}, and kernels are their own"
+        return f"kernels solve linear recurrences themselves, and backend={backend!r}"
     if k > MOST_COMPONENTS and system.recurrence.block_size is not None:
-        return f"blocks are {k} x {k}, at most {MOST_COMPONENTS} x {MOST_COMPONENTS} are compiled"
+        return f"at most {MOST_COMPONENTS} components are compiled, and block_size={k}"
     return ""
 
 

@@ -151,7 +151,7 @@ class Recurrence:
         >>> print(Recurrence(lambda h, x, a: np.sort(h)).explain(np.zeros(2)))
         not traced: step calls numpy.sort, which has no rule for traced arrays
         """
-        h0, x = np.asarray(h0), None if x is None else np.asarray(x)
+        h0, x = np.asarray(h0), None if x is None else np.atleast_1d(x)
         if h0.ndim == 0 or h0.dtype.kind != "f":
             raise InvalidInput(
                 f"h0 is {h0.dtype} of shape {h0.shape}; expected float32 or float64, shape (..., d)"

@@ -22,9 +22,13 @@ SLAB_BYTES = 1 << 19
 
 @dataclass
 class Tally:
-    """How often `step` was applied to one state of one sequence."""
+    """How often `step` was applied to one state of one sequence; whether something is amiss.
+
+    `suspect`: a kernel came across a drive or a state that may not be finite.
+    """
 
     steps: int = 0
+    suspect: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class System:
         Counts evaluations; the parts of a system count on the tally of the whole.
     program : Program, optional
         `recurrence.step` as compiled kernels, which then run in its place.
-    dense : Program of :mod:`~pararnn_solvers.compiled.dense`, optional
+    dense : DenseProgram, optional
         Where channels couple by matrix products: kernels for rollout and multiple shooting only.
     """
 

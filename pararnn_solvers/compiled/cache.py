@@ -112,7 +112,11 @@ def keep(dispatcher: Any, key: str) -> None:
 
 def keep_source(key: str, text: str) -> Path | None:
     """Write generated source for people to read; returns its path, None if it was not written."""
-    return _write(f"{_checked(key)}.py", text.encode())
+    name = f"{_checked(key)}.py"
+    where = folder()
+    if where and (where / name).exists():
+        return where / name
+    return _write(name, text.encode())
 
 
 def _checked(key: str) -> str:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
 from numba.core.compiler import Compiler
 
 from pararnn_solvers.autodiff.trace.matrix_products import Column
@@ -28,8 +28,9 @@ from pararnn_solvers.compiled.cache import digest, keep
 from pararnn_solvers.compiled.dense_rows import retire
 from pararnn_solvers.compiled.vector_math import FUNCTIONS
 from pararnn_solvers.errors import NotTraceable
+from pararnn_solvers.linear.jit import jitted
 
-__all__ = ["Program", "array_of", "compile_dense", "multiplier"]
+__all__ = ["DenseProgram", "array_of", "compile_dense", "multiplier"]
 
 _BY_NUMBA = (
     "maximum minimum fmax fmin sign floor ceil trunc rint copysign hypot fmod remainder "
@@ -45,7 +46,7 @@ _ARRAYS = {"h": "state", "x": "x", "y": "y", "operands": "operands", "products":
 
 
 @dataclass(frozen=True, eq=False)
-class Program:
+class DenseProgram:
     """A kernel for the rows of a dense recurrence.
 
     Attributes
@@ -77,7 +78,7 @@ class Program:
         return [(i, p) for i, p in enumerate(self.trace.products) if p.level]
 
 
-def compile_dense(trace: StagedTrace) -> Program:
+def compile_dense(trace: StagedTrace) -> DenseProgram:
     """Generate the kernel of a staged trace.
 
     Raises
@@ -96,7 +97,7 @@ def compile_dense(trace: StagedTrace) -> Program:
     if missing:
         raise NotTraceable(f"step calls {', '.join(sorted(missing))}, of which there is no kernel")
     text = _text(trace, stages, operands)
-    return Program(trace, stages, operands, stored, text, _kernel(text))
+    return DenseProgram(trace, stages, operands, stored, text, _kernel(text))
 
 
 # --- the text of a kernel ----------------------------------------------------------------------
@@ -187,17 +188,14 @@ class _Disjoint(Compiler):
         super().__init__(*before, flags, after)
 
 
-_jit = partial(njit, nogil=True, error_model="numpy", fastmath={"contract"})
-
-
 @cache
 def _kernel(text: str) -> Any:
     """Compile the source of a kernel when it is first called; kept on disk."""
     key = digest(text)
     names = {"np": np, "uint64": uint64, "retire": retire, "multiply": multiplier(), **CALLABLE}
-    names |= {"stage": _jit(forceinline=True, pipeline_class=_Disjoint), "__name__": __name__}
+    names |= {"stage": jitted(forceinline=True, pipeline_class=_Disjoint), "__name__": __name__}
     exec(text, names)
-    march = _jit(names["march"])
+    march = jitted(names["march"])
     keep(march, key)
     return march
 
@@ -206,6 +204,6 @@ def _kernel(text: str) -> Any:
 def multiplier() -> Any:
     """Return :func:`~pararnn_solvers.compiled.dense_product.multiply`, jitted and kept on disk."""
     key = digest("dense product")
-    kernel = _jit(dense_product.multiply)
+    kernel = jitted(dense_product.multiply)
     keep(kernel, key)
     return kernel

@@ -12,7 +12,7 @@ import numpy as np
 from pararnn_solvers.autodiff.trace.matrix_products import Column
 from pararnn_solvers.autodiff.trace.staged import Product, StagedTrace
 from pararnn_solvers.autodiff.trace.stages import Stored
-from pararnn_solvers.compiled.dense import STRIDES, Program, array_of, multiplier
+from pararnn_solvers.compiled.dense import STRIDES, DenseProgram, array_of, multiplier
 from pararnn_solvers.compiled.dense_product import ROWS, aligned, pack, padded
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.linear import threads
@@ -30,7 +30,7 @@ class Data:
 
     Attributes
     ----------
-    program : Program
+    program : DenseProgram
     given : nested containers
         Theta as it was given.
     steps, batch : int
@@ -47,7 +47,7 @@ class Data:
         Entries of a row of operands, and of products.
     """
 
-    program: Program
+    program: DenseProgram
     given: Any
     steps: int
     batch: int
@@ -71,7 +71,7 @@ class Data:
         return 2.0 * sum(K * N for K, N in sizes) + 100.0 * self.d
 
 
-def prepare(program: Program, x: Array | None, h0: Array, theta: Any, steps: int) -> Data:
+def prepare(program: DenseProgram, x: Array | None, h0: Array, theta: Any, steps: int) -> Data:
     """Lay out inputs (T, batch, m), and parameters.
 
     Notes
@@ -141,7 +141,7 @@ def _side_by_side(parts: list[Array], dtype: Any) -> tuple[list[int], Array]:
 
 
 def _matrices(
-    program: Program, weights: dict[int, Array], starts: list[int]
+    program: DenseProgram, weights: dict[int, Array], starts: list[int]
 ) -> tuple[Array, Array]:
     trace, rows, size = program.trace, list[list[int]](), 0
     for number, product in program.in_step:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pararnn_solvers.compiled.dense import Program
+from pararnn_solvers.compiled.dense import DenseProgram
 from pararnn_solvers.compiled.dense_product import ROWS
 from pararnn_solvers.compiled.dense_shooting import rollout_dense
 from pararnn_solvers.compiled.shooting_policy import ANOTHER_THREAD, NEARBY, Memory
@@ -23,7 +23,7 @@ ANOTHER_ROW_READING = 0.45  # where matrices come from farther away, for all row
 SETUP = 3e7  # operations: of shooting, beside the steps
 
 
-def forgetting(program: Program, x: Array | None, h0: Array, theta: Any, T: int) -> Memory:
+def forgetting(program: DenseProgram, x: Array | None, h0: Array, theta: Any, T: int) -> Memory:
     """Measure how soon trajectories meet, from ``h_0``, from somewhere else, and from nearby.
 
     The rate is that of the slower ones. Those from nearby part if the recurrence is expansive; the
@@ -49,7 +49,7 @@ def forgetting(program: Program, x: Array | None, h0: Array, theta: Any, T: int)
     return Memory(math.log(eps) / rate if rate < 0 else math.inf, rate)
 
 
-def best_chunk(program: Program, B: int, T: int, memory: Memory) -> tuple[int, float]:
+def best_chunk(program: DenseProgram, B: int, T: int, memory: Memory) -> tuple[int, float]:
     """Return the chunk that makes shooting cheapest, and its cost as a share of stepping's.
 
     As many chunks as fill a block of rows, or one on each thread: more would be no faster, and each
@@ -75,19 +75,19 @@ def step_cost(rows: int, each: float) -> float:
     return on_one * workers / (1 + ANOTHER_THREAD * (workers - 1))
 
 
-def another_row(program: Program) -> float:
+def another_row(program: DenseProgram) -> float:
     """Return what one more row of a block costs, when the first one costs 1."""
     numbers = entries(program)
     resident = numbers * program.trace.dtype.itemsize <= FIRST_CACHE
     return ANOTHER_ROW if resident else ANOTHER_ROW_READING
 
 
-def operations(program: Program) -> float:
+def operations(program: DenseProgram) -> float:
     """Return about how many operations one step of one row takes."""
     d = program.trace.components * program.trace.channels
     return 2.0 * entries(program) + 100.0 * d
 
 
-def entries(program: Program) -> int:
+def entries(program: DenseProgram) -> int:
     """Return how many entries the matrices have by which each step multiplies."""
     return sum(K * N for _, product in program.in_step for K, N in [product.shape])

@@ -18,18 +18,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pararnn_solvers.compiled.dense import STRIDES, Program
+from pararnn_solvers.compiled.dense import STRIDES, DenseProgram
 from pararnn_solvers.compiled.dense_data import Data, in_blocks, prepare
-from pararnn_solvers.compiled.dense_product import ROWS, aligned
+from pararnn_solvers.compiled.dense_product import aligned
 from pararnn_solvers.errors import InvalidInput
-from pararnn_solvers.linear import threads
 from pararnn_solvers.typing import Array
 
 __all__ = ["Shot", "rollout_dense", "shoot_dense"]
 
 MOST_EVALUATIONS = 3  # of each step, before the recurrence is taken for one that does not forget
 CLOSE = 1 / 16  # of the tolerance, is where a row has met the stored trajectory
-FORGETS = 32  # steps, where it is not known
 
 
 class Shot(NamedTuple):
@@ -55,21 +53,20 @@ class Shot(NamedTuple):
 
 
 def shoot_dense(
-    program: Program,
+    program: DenseProgram,
     x: Array | None,
     h0: Array,
     theta: Any,
     h: Array,
     *,
     bounds: tuple[float, float],
-    chunk: int | None = None,
-    forgets: int | None = None,
+    chunk: int,
 ) -> Shot:
     """Solve a dense recurrence by multiple shooting, chunks as the rows of matrix products.
 
     Parameters
     ----------
-    program : Program
+    program : DenseProgram
     x : array, shape (T, batch, m), or None
     h0 : array, shape (batch, d)
     theta : nested containers
@@ -79,11 +76,8 @@ def shoot_dense(
     bounds : (float, float)
         ``atol, rtol``: rows meet where they differ by less than 1/16 of ``atol + rtol |h_t|`` in
         the maximum norm.
-    chunk : int, optional
+    chunk : int
         About how many steps a chunk has. Chunks differ by one step at most.
-    forgets : int, optional
-        Steps after which two states are the same but for the tolerance, from which `chunk` is
-        chosen otherwise.
 
     Returns
     -------
@@ -92,12 +86,12 @@ def shoot_dense(
 
     Notes
     -----
-    Cost: ``1 + forgets / chunk`` evaluations a step where the recurrence forgets; 3 where it does
-    not. Memory beside the result: the products with x, and a few states for each chunk.
+    Cost: ``1 + M / chunk`` evaluations a step where the recurrence forgets in M steps; 3 where it
+    does not. Memory beside the result: the products with x, and a few states for each chunk.
     """
     T = len(h)
     data = prepare(program, x, h0, theta, T)
-    pieces = max(1, round(T / (chunk or _chunk(data, forgets or FORGETS))))
+    pieces = max(1, round(T / chunk))
     starts = np.arange(pieces + 1) * T // pieces
     sequence = np.tile(np.arange(data.batch), pieces)
     chunks = _Chunks(
@@ -108,7 +102,7 @@ def shoot_dense(
 
 
 def rollout_dense(
-    program: Program,
+    program: DenseProgram,
     x: Array | None,
     h0: Array,
     theta: Any,
@@ -231,13 +225,3 @@ def _march(
 
     in_blocks(task, rows, data.cost * float(chunks.length.sum()))
     return met.astype(int), gap
-
-
-def _chunk(data: Data, forgets: int) -> int:
-    """Choose the length of chunks: as many as fill a block of rows on each thread, but no more.
-
-    More rows would hardly be faster, and each costs a head of ``forgets`` steps. Chunks shorter
-    than that would have to be rolled out again as a whole.
-    """
-    pieces = max(1, round(ROWS * threads.num_threads() / max(1, data.batch)))
-    return max(forgets, -(-data.steps // pieces), 1)

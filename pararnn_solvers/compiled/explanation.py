@@ -21,17 +21,22 @@ def describe_kernels(
 
     ``traced``: whether the step was, with this block size.
     """
+    reason = ""
+    if h.dtype.itemsize < 4:
+        return f"kernels: none: states are {h.dtype}"
     if traced and block_size <= MOST_COMPONENTS:
         try:
             program(step, h, x, theta, block_size).require_functions()
+            return "kernels: rollout, multiple shooting, Newton, gradients"
         except NotTraceable as error:
-            return f"kernels: none: {error}"
-        return "kernels: rollout, multiple shooting, Newton, gradients"
-    if block_size != h.shape[-1]:
-        return ""
+            reason = f"kernels: none: {error}"
+    elif traced:
+        reason = f"kernels: none: at most {MOST_COMPONENTS} components are compiled"
+    if block_size != h.shape[-1] or h.shape[-1] == 1:
+        return reason
     try:
         dense = compile_dense(trace_staged(step, h, x, theta))
     except NotTraceable:
-        return ""
+        return reason
     count = len(dense.in_step)
     return f"kernels: rollout and multiple shooting, with {count} product(s) a step\n\n{dense.text}"

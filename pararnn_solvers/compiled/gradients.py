@@ -29,6 +29,15 @@ TINY = 1 / 16  # of a rounding error of what was added, is not worth adding
 MOST_PASSES = 3  # over what comes from later chunks, before the recurrence is taken to remember
 
 
+def negligible(carry: Array) -> float:
+    """Return what is too little to be told from nothing beside the greatest of some adjoints.
+
+    Zero where that is not finite: then nothing is left out.
+    """
+    least = TINY * float(np.finfo(carry.dtype).eps) * float(np.abs(carry).max(initial=0))
+    return least if np.isfinite(least) else 0.0
+
+
 def pull_back(
     program: Program, x: Array | None, h0: Array, h: Array, g: Array, solve: Any
 ) -> tuple[Array | None, Array, Array]:
@@ -42,6 +51,9 @@ def pull_back(
         ``solve(g)`` returns the adjoint and what it is before the first step; used where rows have
         few channels and the recurrence does not forget.
     """
+    if not h.size:
+        dx = None if x is None else np.zeros_like(x)
+        return dx, np.zeros_like(h0), np.zeros((len(program.parameters), program.n))
     if in_rows(program):
         unused = x is not None and len(program.drives) * program.n != x.shape[-1]
         dx = None if x is None else _new(x.shape, h.dtype, unused)
@@ -69,7 +81,7 @@ class _Tiles:
         self.inputs = (flat(previous, h.dtype), flat(x, h.dtype), program.theta)
         self.dx = None if x is None else alignment.zeros(x.shape, h.dtype)
         self.q = len(program.parameters)
-        self.totals = np.zeros((threads.num_threads(), max(1, self.q) * program.n))
+        self.totals = np.zeros(max(1, self.q) * program.n)
 
     def run(self, g: Array, carry: Array, S: int, least: float, recursive: bool) -> None:
         """Go through all lanes of S steps once, from and to ``carry`` (lanes, d)."""
@@ -87,9 +99,11 @@ class _Tiles:
             flat(carry, self.dtype),
         )
         pieces = parts(count, T * B * self.shape[-1], L)
-        calls = [(total, shape, piece) for total, piece in zip(self.totals, pieces, strict=False)]
+        totals = np.zeros((len(pieces), self.totals.size))
+        calls = [(total, shape, piece) for total, piece in zip(totals, pieces, strict=True)]
         limit = self.dtype.type(least)
         threads.run([partial(compute, *arrays, *call, S, L, limit, recursive) for call in calls])
+        self.totals += totals.sum(axis=0)
 
     def by_chunks(self, g: Array, S: int) -> tuple[Array | None, Array, Array] | None:
         """Return the gradients, or None if chunks are not forgotten within a chunk."""
@@ -98,13 +112,12 @@ class _Tiles:
         carry = alignment.zeros((P, B, d), self.dtype)
         self.run(g, carry, S, -1.0, recursive=True)
         first = carry[0].copy()
-        largest = np.abs(carry).max(initial=0)
-        least = TINY * float(np.finfo(self.dtype).eps) * float(largest)
+        least = negligible(carry)
         for _ in range(MOST_PASSES):
             carry[:-1], carry[-1] = carry[1:], 0
             if not carry.any():
                 return self.dx, first, self.by_parameters()
-            self.run(g[:0], carry, S, least if np.isfinite(least) else 0.0, recursive=True)
+            self.run(g[:0], carry, S, least, recursive=True)
             first += carry[0]
         carry[:-1], carry[-1] = carry[1:], 0
         return None if carry.any() else (self.dx, first, self.by_parameters())
@@ -112,8 +125,7 @@ class _Tiles:
     def by_parameters(self) -> Array:
         """Return the sums, shape (q, n)."""
         n = self.program.n
-        sums: Array = self.totals.sum(axis=0)[: self.q * n].reshape(self.q, n)
-        return sums
+        return self.totals[: self.q * n].reshape(self.q, n)
 
 
 def _new(shape: tuple[int, ...], dtype: Any, zero: bool) -> Array:
@@ -159,9 +171,9 @@ def _pull_back_rows(
     threads.run([partial(call, i, p, lane, -1.0) for i, (p, lane) in enumerate(each)])
     first = carry[0].copy()
     for p in range(P - 2, -1, -1):
-        least = TINY * float(np.finfo(h.dtype).eps) * np.abs(carry[p + 1]).max(initial=0)
+        least = negligible(carry[p + 1])
         own, carry[p] = carry[p].copy(), carry[p + 1]
-        call(p, p, lanes[0], float(least))
+        call(p, p, lanes[0], least)
         carry[p] += own
         first = carry[p]
     return dx, first, totals.sum(axis=0)[: len(program.parameters) * n].reshape(-1, n)

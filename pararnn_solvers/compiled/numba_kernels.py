@@ -71,7 +71,8 @@ def kernel(program: Program, where: str, name: str, *sizes: int) -> Any:
     options: tuple[Any, ...] = (program.drive_places, program.parameter_places)
     if where == "row":
         options += (program.n % vector_size(program) > 0,)
-    key = (program.step_source, where, name, sizes, options)  # the step determines its derivatives
+    # The step and the type of its constants determine its derivatives.
+    key = (program.step_source, program.dtype.str, where, name, sizes, options)
     with _lock:
         if key not in _known:
             source = getattr(program, function_of(name, sizes))
@@ -145,14 +146,14 @@ def apply(program: Program, h: Array, x: Array | None, q: int) -> tuple[Array, A
 def evaluate(program: Program, h: Array, x: Array | None) -> Array:
     """Return ``f(h, x)`` of states (..., d)."""
     d = h.shape[-1]
-    rows = None if x is None else x.reshape(-1, x.shape[-1])
+    rows = None if x is None else x.reshape(h.size // d, x.shape[-1])
     return apply(program, h.reshape(-1, d), rows, 0)[0].reshape(h.shape)
 
 
 def linearize(program: Program, h: Array, x: Array | None) -> tuple[Array, Array]:
     """Return ``f(h, x)`` and its blocks (..., k, k, n) of states (..., d)."""
     k, n = program.k, program.n
-    rows = None if x is None else x.reshape(-1, x.shape[-1])
+    rows = None if x is None else x.reshape(h.size // h.shape[-1], x.shape[-1])
     f, A = apply(program, h.reshape(-1, h.shape[-1]), rows, k * k)
     return f.reshape(h.shape), A.reshape(*h.shape[:-1], k, k, n)
 
@@ -160,7 +161,7 @@ def linearize(program: Program, h: Array, x: Array | None) -> tuple[Array, Array
 def divide_rows(program: Program, B: int, numbers: int) -> list[tuple[int, int, int, int]]:
     """Cut the sequences, or if there is one the channels, for threads: ``b0, b1, c0, c1``."""
     n = program.n
-    if B > 1:
+    if B != 1:
         return [(b0, b1, 0, n) for b0, b1 in parts(B, numbers)]
     return [(0, 1, c0, c1) for c0, c1 in parts(n, numbers, APART * vector_size(program))]
 
@@ -170,6 +171,8 @@ def rollout(program: Program, x: Array | None, h0: Array, h: Array) -> bool:
 
     Returns False if a drive or a state may not be finite.
     """
+    if not h.size:
+        return True
     T, B, d = h.shape
     n, k, m = program.n, program.k, 0 if x is None else x.shape[-1]
     carry, size = alignment.copy(h0.reshape(-1)), vector_size(program)

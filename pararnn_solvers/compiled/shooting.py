@@ -32,7 +32,7 @@ class Shot(NamedTuple):
     Attributes
     ----------
     norms : array, shape (n_iter + 1, batch)
-        Greatest jump between chunks at first, and then residual of the states.
+        Greatest jump between chunks, and at the end the residual of the states.
     joined : array of bool, shape (batch,)
         Whether every residual of a sequence is within the tolerance.
     diverged : array of bool, shape (batch,)
@@ -241,5 +241,22 @@ def shoot_newton(
             change = scan(blocks, np.ascontiguousarray(jump))
         starts[1:, open_] += change[:, open_]
     _, _, diverged = joints(h0, ends, starts)
+    norms[-1], met = seams(program, x, h, S, atol, rtol)
     finite = chunks.finite and bool(joined.all())
-    return Shot(np.stack(norms), joined & ~diverged, diverged, len(norms) * T * B, finite)
+    return Shot(np.stack(norms), met & ~diverged, diverged, len(norms) * T * B, finite)
+
+
+def seams(
+    program: Program, x: Array | None, h: Array, S: int, atol: float, rtol: float
+) -> tuple[Array, Array]:
+    """Return the residual where chunks begin, and whether it is within the tolerance; shape (B,).
+
+    Elsewhere each state is what the step returned.
+    """
+    first = h[S::S]
+    f = kernels.evaluate(program, h[S - 1 :: S][: len(first)], None if x is None else x[S::S])
+    with np.errstate(all="ignore"):
+        residual = np.abs(first - f).max(axis=-1, initial=0)
+        allowed = atol + rtol * np.abs(first).max(axis=-1, initial=0)
+    within: Array = np.all(residual <= allowed, axis=0)
+    return residual.max(axis=0, initial=0), within

@@ -81,11 +81,14 @@ def forgetting(program: Program, x: Array | None, h0: Array, T: int) -> Memory:
     chunks.sweep(alignment.copy(starts))
     true = np.concatenate([h0[None], chunks.ends()])
     taken, rate = approach(chunks, starts, true, eps)
-    if taken < S:
+    if 0 < taken < S:
         return Memory(float(taken), math.nan)
     with np.errstate(all="ignore"):
         close = true * h.dtype.type(1 + NEARBY) + h.dtype.type(NEARBY)
-    rate = float(np.fmax(rate, approach(chunks, true, close, eps)[1]))
+    taken, parting = approach(chunks, true, close, eps)
+    if math.isnan(rate) and 0 < taken < S:
+        return Memory(float(taken), math.nan)
+    rate = float(np.fmax(rate, parting))
     if not rate < 0:  # NaN is no reason to hope
         return Memory(math.inf, rate)
     return Memory(math.log(eps) / rate, rate)
@@ -94,7 +97,8 @@ def forgetting(program: Program, x: Array | None, h0: Array, T: int) -> Memory:
 def approach(chunks: Chunks, before: Array, starts: Array, eps: float) -> tuple[int, float]:
     """Run chunks again from other starts: return after how many steps all have met, and a rate.
 
-    The rate is that of the slowest of those which have not met; NaN if all have.
+    The rate is that of the slowest of those which have not met; NaN if all have. No steps: all
+    started where they had before.
     """
     ends = chunks.h[chunks.S - 1 :: chunks.S].copy()
     after = alignment.copy(starts)
@@ -103,7 +107,7 @@ def approach(chunks: Chunks, before: Array, starts: Array, eps: float) -> tuple[
         apart = np.abs(starts - before).max(axis=-1)
         slow = (taken >= chunks.S) & (apart > 0)
         if not slow.any():
-            return int(taken.max(initial=1, where=apart > 0)), math.nan
+            return int(taken.max(initial=0, where=apart > 0)), math.nan
         ratio = np.abs(after - ends).max(axis=-1)[slow] / apart[slow]
         return chunks.S, float(np.log(ratio).max()) / chunks.S
 
@@ -137,8 +141,8 @@ def shoot_either(
     few, guess = (None if a is None else a[:, left] for a in (x, guess))
     other = second(program, few, h0[left], rest, S, *tolerance, guess=guess)
     h[:, left] = rest
-    norms = np.concatenate([shot.norms, np.repeat(shot.norms[-1:], len(other.norms) - 1, axis=0)])
-    norms[len(shot.norms) :, left] = other.norms[1:]
+    norms = np.concatenate([shot.norms, np.repeat(shot.norms[-1:], len(other.norms), axis=0)])
+    norms[len(shot.norms) :, left] = other.norms
     joined, diverged = shot.joined.copy(), shot.diverged.copy()
     joined[left], diverged[left] = other.joined, other.diverged
     evaluations = shot.evaluations + other.evaluations

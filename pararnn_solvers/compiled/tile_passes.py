@@ -136,7 +136,8 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places) -> Any:
                 if again and s0:
                     left = C[0] * 0
                     for i in range(d * L):
-                        left = max(left, abs(C[i]))
+                        size = abs(C[i])
+                        left = size if not size <= left else left  # NaN stays
                     if left <= least:
                         for i in range(d * L):
                             C[i] = 0

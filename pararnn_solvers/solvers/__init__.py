@@ -55,3 +55,14 @@ def load(method: Any) -> Any:
             "newton() or Newton(...)"
         )
     return method
+
+
+def reads_drives(method: Any) -> bool:
+    """Tell whether the kernels of a method notice, as they read x, what is not finite in it."""
+    from pararnn_solvers.solvers.auto import Auto
+    from pararnn_solvers.solvers.newton import Newton
+    from pararnn_solvers.solvers.sequential import Sequential
+
+    if isinstance(method, Newton):
+        return method.chunk > 1 and method.is_plain and method.window is None
+    return isinstance(method, (Auto, Sequential))

@@ -116,6 +116,8 @@ def choose_compiled(system: System) -> tuple[CompiledShooting | Sequential, str]
     from pararnn_solvers.compiled import shooting_policy as policy
 
     T, batch, _ = system.shape
+    if 0 in system.shape:
+        return sequential(), "there is nothing to compute"
     if system.dense is not None:
         memory = dense_policy.forgetting(system.dense, system.x, system.h0, system.theta, T)
     elif policy.keeps_busy(system.program, batch, T):

@@ -58,6 +58,7 @@ class CompiledShooting:
         status = np.full(h.shape[1], Status.MAX_ITER, object)
         status[shot.joined] = Status.CONVERGED
         if not shot.finite:
+            system.tally.suspect = True
             status[~finite_sequences(h)] = Status.DIVERGED
         if observe is not None:
             with suppress(StopIteration):  # there is nothing left to stop

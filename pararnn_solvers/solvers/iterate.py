@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -41,7 +42,8 @@ class Iterate:
     fused : bool
         Whether a kernel makes a whole Newton iteration in one pass, and with it the norms.
     known_pass : tuple of arrays, optional
-        What that kernel returned, where it ran already: the next states, ``|F_t|`` and ``|h_t|``.
+        What that kernel returned, where it ran already: the next states; ``|F_t|`` and ``|h_t|``,
+        shape (2, T, batch).
     """
 
     system: System
@@ -116,6 +118,16 @@ class Iterate:
             **changes,
         )
 
+    def _restricted_pass(
+        self, system: System, part_of: Callable[[Array], Array]
+    ) -> tuple[Array, Array]:
+        moved, norms = self.newton_pass
+        moved = np.array(part_of(moved))
+        if len(moved):  # the prefix was left as it is, so that the first open state is f
+            x = None if system.x is None else system.x[:1]
+            moved[:1] = numba_kernels().evaluate(system.program, system.h0[None], x)
+        return moved, np.stack([part_of(norm) for norm in norms])
+
     def restrict(self, system: System, steps: slice, sequences: Array) -> Iterate:
         """Return this iterate on the equations of `system`, a part of its own."""
 
@@ -130,12 +142,7 @@ class Iterate:
             system=system,
             h=time_first(self.h),
             known_f=None if self.fused else time_first(self.f),
-            known_pass=(
-                time_first(self.newton_pass[0]),
-                np.stack([time_first(norm) for norm in self.newton_pass[1]]),
-            )
-            if self.fused
-            else None,
+            known_pass=self._restricted_pass(system, time_first) if self.fused else None,
             blocks=None if self.blocks is None else time_first(self.blocks),
             previous=self.previous and self.previous.restrict(system, steps, sequences),
             history=tuple(time_first(array) for array in self.history),

@@ -58,6 +58,7 @@ class Sequential:
         finite = rollout_system(system, h)
         status = np.full(h.shape[1], Status.SEQUENTIAL, object)
         if not finite:
+            system.tally.suspect = True
             status[~finite_sequences(h)] = Status.DIVERGED
         norms = np.zeros((1, h.shape[1]), h.dtype)  # each state is what the step returned
         norms[0, status == Status.DIVERGED] = np.nan

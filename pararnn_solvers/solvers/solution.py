@@ -33,7 +33,7 @@ class Solution:
         How often `step` was applied to one state of one sequence; with tangents counts once.
     system : System
         The equations that were solved. It holds the arrays that were given, not copies: what is
-        computed from it later changes if they do.
+        computed from it later changes if they do (kernels, though, have a copy of theta).
     method, backend : str
         What solved them, and their linear recurrences.
     scan : callable

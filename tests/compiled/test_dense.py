@@ -136,7 +136,7 @@ def shoot(program, x, h0, theta, steps=None, atol=None, rtol=None, chunk=None):
     dtype = program.trace.dtype
     h = np.empty((steps if x is None else len(x), *h0.shape), dtype)
     bounds = tuple(float(np.finfo(dtype).eps ** 0.75) if t is None else t for t in (atol, rtol))
-    return Solved(h, *shoot_dense(program, x, h0, theta, h, bounds=bounds, chunk=chunk))
+    return Solved(h, *shoot_dense(program, x, h0, theta, h, bounds=bounds, chunk=chunk or 100))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
