@@ -62,7 +62,7 @@ def test_small_problems_are_compiled_on_demand():
 def test_a_backend_that_is_named_is_used(backend):
     x, h0, a = LARGE
     assert not prs.solve(diagonal(), x[: 2**14], h0, a, method="jacobi", backend=backend).compiled
-    with pytest.raises(NotTraceable, match=f"backend is '{backend}'"):
+    with pytest.raises(InvalidInput, match=f"backend='{backend}'"):
         prs.solve(diagonal(), x, h0, a, backend=backend, compiled=True)
 
 
@@ -76,7 +76,7 @@ def test_a_function_as_backend_is_used():
     x, h0, a = problem()
     assert not prs.solve(diagonal(), x, h0, a, method="newton", backend=own).compiled
     assert calls
-    with pytest.raises(NotTraceable, match="backend is"):
+    with pytest.raises(InvalidInput, match="backend=<function"):
         prs.solve(diagonal(), x, h0, a, backend=own, compiled=True)
 
 
@@ -85,24 +85,28 @@ def test_derivatives_that_are_asked_for_otherwise_are_not_compiled():
     for name in ("cs", "2-point", "3-point"):
         recurrence = diagonal(jacobian=name)
         assert not prs.solve(recurrence, x, h0, a, method="sequential").compiled
-        with pytest.raises(NotTraceable, match=f"jacobian='{name}'"):
+        with pytest.raises(InvalidInput, match=f"jacobian='{name}'"):
             prs.solve(recurrence, x, h0, a, compiled=True)
 
 
 def test_large_blocks_are_not_compiled_as_channels():
     case = block_tanh(k=9, n=2)
-    with pytest.raises(NotTraceable, match="9 x 9, at most 8 x 8"):
+    with pytest.raises(InvalidInput, match="block_size=9"):
         solve(case, compiled=True)
     assert not solve(case).compiled
 
 
-@pytest.mark.parametrize("compiled", ["yes", 2, "auto"])
+@pytest.mark.parametrize("compiled", ["yes", 0, 1, 2, "auto", np.array([1, 2])])
 def test_compiled_is_true_false_or_none(compiled):
     x, h0, a = problem()
     with pytest.raises(InvalidInput, match="compiled is .*; expected True, False, or None"):
         prs.solve(diagonal(), x, h0, a, compiled=compiled)
     with pytest.raises(InvalidInput, match="expected True, False, or None"):
         prs.rollout(diagonal(), x, h0, a, compiled=compiled)
+
+
+def test_numpys_false_is_false():
+    assert not prs.solve(DECAYING, np.ones((5, 8)), np.zeros(8), 0.5, compiled=np.False_).compiled
 
 
 # --- what cannot be compiled ---------------------------------------------------------------------
@@ -281,3 +285,95 @@ def test_a_recurrence_given_without_a_block_size_is_solved_either_way():
     except NotTraceable:
         solution = solve(case, method="newton")
     np.testing.assert_allclose(solution.h, solve(case, compiled=False).h, rtol=0, atol=1e-11)
+
+
+# --- found by a review --------------------------------------------------------------------------
+
+
+def decaying_step(h, x, a):
+    return a * h + x
+
+
+DECAYING = prs.Recurrence(decaying_step, block_size=1)
+
+
+@pytest.mark.parametrize("d", [2, 64])
+@pytest.mark.parametrize("shape", [(1000, 0), (0, 5), (0, 0)])
+def test_nothing_to_compute(d, shape):
+    x, h0 = np.zeros((*shape, d)), np.zeros((shape[1], d))
+    for method in ("auto", "sequential", "newton", prs.newton(chunk=8)):
+        solution = prs.solve(DECAYING, x, h0, 0.5, method=method, compiled=True)
+        assert solution.h.shape == x.shape
+        gradients = prs.gradients(solution, solution.h)
+        assert gradients.x.shape == x.shape
+        np.testing.assert_array_equal(gradients.h0, np.zeros_like(h0))
+
+
+def test_a_gradient_that_is_nan_in_one_channel_leaves_the_others():
+    rng = np.random.default_rng(0)
+    T, n = 20_000, 8
+    x, a, dh = rng.normal(size=(T, n)), np.full(n, 0.999), rng.normal(size=(T, n))
+    solution = prs.solve(DECAYING, x, np.zeros(n), a, compiled=True, method="sequential")
+    expected = prs.gradients(solution, dh)
+    dh[-1, 0] = np.nan
+    found = prs.gradients(solution, dh)
+    np.testing.assert_allclose(found.theta[1:], expected.theta[1:])
+    np.testing.assert_allclose(found.h0[1:], expected.h0[1:])
+    assert np.isnan(found.theta[0])
+
+
+def test_kernels_of_one_type_do_not_serve_the_other():
+    """The step's text is the same in both, that of its folded derivative is not."""
+    step = prs.Recurrence(lambda h, x, _: np.tanh(0.1 * (h / 0.3) + x), block_size=1)
+    for dtype in (np.float32, np.float64):
+        x = np.random.default_rng(0).normal(size=(50, 16)).astype(dtype)
+        found, expected = (
+            prs.gradients(solution, solution.h)
+            for solution in (
+                prs.solve(step, x, np.zeros(16, dtype), compiled=compiled)
+                for compiled in (True, False)
+            )
+        )
+        np.testing.assert_allclose(found.x, expected.x, atol=20 * np.finfo(dtype).eps)
+
+
+def test_a_vjp_of_the_user_is_used():
+    def vjp(h, x, a, lam):
+        return lam, lam, 7.0
+
+    step = prs.Recurrence(decaying_step, block_size=1, vjp=vjp)
+    solution = prs.solve(step, np.ones((20, 8)), np.zeros(8), 0.5, compiled=True)
+    assert solution.compiled
+    assert prs.gradients(solution, solution.h).theta == 7.0
+
+
+@pytest.mark.parametrize("method", ["auto", "sequential", "newton", prs.newton(chunk=10)])
+def test_inputs_that_are_nan_are_found_even_if_the_step_ignores_them(method):
+    step = prs.Recurrence(lambda h, x, _: 0.5 * h + np.where(x > 0, x, 0), block_size=1)
+    x = np.zeros((50, 4))
+    x[7, 3] = np.nan
+    with pytest.raises(prs.InvalidInput, match=r"x is nan at index \(7, 3\)"):
+        prs.solve(step, x, np.zeros(4), compiled=True, method=method)
+
+
+def test_the_residual_of_corrected_chunks_is_that_of_the_states():
+    a = np.where(np.arange(4096) % 2, 1e6, 1e-6)
+    x = np.stack([a, np.random.default_rng(0).normal(size=4096)], axis=-1)
+    step = prs.Recurrence(lambda h, x, _: x[..., :1] * h + x[..., 1:], block_size=1)
+    solution = prs.solve(step, x, np.zeros(1), compiled=True, method=prs.newton(chunk=256))
+    residual = np.abs(solution.system.residual(solution.h)).max()
+    np.testing.assert_allclose(solution.residual_norms[-1], residual, rtol=1e-6, atol=1e-15)
+
+
+def test_an_integrator_that_starts_at_rest_is_not_taken_to_forget():
+    x = np.random.default_rng(0).normal(size=(1 << 15, 1))
+    x[: 1 << 13] = 0
+    step = prs.Recurrence(lambda h, x, _: h + x, block_size=1)
+    solution = prs.solve(step, x, np.zeros(1), compiled=True)
+    assert solution.method == "sequential()"
+
+
+def test_drives_without_components():
+    step = prs.Recurrence(lambda h, x, a: np.tanh(a * h), block_size=1)
+    solution = prs.solve(step, np.zeros((40, 0)), np.ones(8), 0.5, method="newton", compiled=True)
+    assert solution.success

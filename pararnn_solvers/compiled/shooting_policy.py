@@ -129,6 +129,9 @@ def shoot_either(
     If it is not known whether the recurrence forgets in as many steps, it is asked; if the answer
     was wrong, the other way is tried.
     """
+    if not h.size:
+        every = np.ones(len(h0), bool)
+        return Shot(np.zeros((1, len(h0)), h.dtype), every, ~every, 0, True)
     if forgets is None:
         forgets = forgetting(program, x, h0, len(h)).steps <= 2 * S
     ways: list[Callable[..., Shot]] = [shoot, partial(shoot_newton, scan=scan, max_iter=max_iter)]
