@@ -18,8 +18,9 @@ from pararnn_solvers.bidiagonal import BlockBidiagonal, block_matvec
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.memory import require_blocks
 from pararnn_solvers.solvers.solution import Solution
-from pararnn_solvers.system import System
+from pararnn_solvers.system import System, Tally
 from pararnn_solvers.typing import Array
+from pararnn_solvers.validation import close
 
 MOST_DIRECTIONS = 256
 GROUP = 16  # directions carried at once: bounds the memory of their tangents
@@ -54,9 +55,9 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
 
     Notes
     -----
-    Cost: with kernels (``solution.system.program``) one pass over the trajectory, or three for few
-    channels that do not forget; what comes from later is left out where it is below rounding beside
-    the greatest of all. Otherwise one evaluation with k tangents and one linear recurrence; then,
+    Cost: with kernels (``solution.system.program``, and no ``vjp=`` that differs) one pass over the
+    trajectory, or three for few channels that do not forget; what comes from later is left out
+    where it is below rounding beside the greatest of all. Otherwise one evaluation with k tangents and one linear recurrence; then,
     with ``vjp=``, one call of it; without, one evaluation with m tangents for x (shape (..., m))
     and one with as many as theta has real entries, carried 16 at a time.
 
@@ -64,7 +65,7 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
     """
     system, h = solution.system, solution.h
     dh = like("dh", dh, h)
-    if system.program is not None and system.recurrence.vjp is None:
+    if system.program is not None and kernels_agree(solution):
         return compiled_gradients(solution, np.ascontiguousarray(dh))
     require_blocks(system, "gradients")
     blocks = system.linearize(h)
@@ -77,6 +78,24 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
         dtheta, dx = local_products(system, previous, lam)
         return Gradients(dtheta, dx, dh0)
     return Gradients(theta_gradient(system, previous, lam), x_gradient(system, previous, lam), dh0)
+
+
+def kernels_agree(solution: Solution) -> bool:
+    """Tell whether kernels compute what the recurrence's own ``vjp`` does, on the first step.
+
+    It may be meant to be another: a surrogate for the derivative.
+    """
+    system = solution.system
+    if system.recurrence.vjp is None or not solution.h.size:
+        return True
+    x = None if system.x is None else system.x[:1]
+    first = replace(system, x=x, steps=1, tally=Tally())
+    h = solution.h[:1]
+    lam = np.random.default_rng(0).uniform(0.5, 1.5, h.shape).astype(h.dtype)
+    ours = compiled_gradients(replace(solution, system=first, h=h), lam)
+    dtheta, dx = local_products(first, first.previous(h), lam)
+    pairs = [(ours.x, dx), *zip(tree.flatten(ours.theta)[0], tree.flatten(dtheta)[0], strict=True)]
+    return all(a is None or b is None or close(a, b) for a, b in pairs)
 
 
 def compiled_gradients(solution: Solution, dh: Array) -> Gradients:
