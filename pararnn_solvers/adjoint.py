@@ -57,9 +57,10 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
     -----
     Cost: with kernels (``solution.system.program``, and no ``vjp=`` that differs) one pass over the
     trajectory, or three for few channels that do not forget; what comes from later is left out
-    where it is below rounding beside the greatest of all. Otherwise one evaluation with k tangents and one linear recurrence; then,
-    with ``vjp=``, one call of it; without, one evaluation with m tangents for x (shape (..., m))
-    and one with as many as theta has real entries, carried 16 at a time.
+    where it is below rounding beside the greatest of all. Otherwise one evaluation with k tangents
+    and one linear recurrence; then, with ``vjp=``, one call of it; without, one evaluation with m
+    tangents for x (shape (..., m)) and one with as many as theta has real entries, carried 16 at a
+    time.
 
     Source: Griewank & Walther 2008, chapter 3; Danieli et al. 2025 (arXiv 2510.21450), section 3.3.
     """
