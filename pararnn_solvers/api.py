@@ -65,7 +65,8 @@ def solve(
         or a function ``scan(blocks, rhs, *, adjoint=False)``.
     guess : array, callable or str, optional
         The trajectory to start from, a function from the system to one, or a name out of
-        ``guess.GUESSES``. Default ``f(0, x)``; a moving window holds its last state.
+        ``guess.GUESSES``. Default ``f(0, x)``; a moving window holds its last state, and chunks in
+        kernels start from ``h_0`` (those of dense steps always).
     atol, rtol : float, optional
         Tolerance ``|F_t| <= atol + rtol |h_t|`` (maximum norm) on the residual of the returned
         states at every step. Default ``eps**0.75`` of the dtype.
@@ -82,7 +83,8 @@ def solve(
         Show a progress bar on stderr.
     compiled : bool, optional
         Whether to run kernels made from `step` in its place (``Recurrence.explain`` tells what
-        they compute). None: for trajectories of 2**17 numbers and more, if `step` can be traced.
+        they compute). None: for trajectories of 2**17 numbers and more, if `step` can be traced and
+        no ``jacobian=`` or other backend is asked for.
         Steps with matrix products have kernels for ``auto``, ``sequential`` and ``newton(chunk=S)``
         only. ``Solution.compiled`` says which ran.
 

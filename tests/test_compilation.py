@@ -347,6 +347,26 @@ def test_a_vjp_of_the_user_is_used():
     assert prs.gradients(solution, solution.h).theta == 7.0
 
 
+def test_kernels_take_the_place_of_a_vjp_that_is_the_derivative():
+    """Leaves that are no numbers have no gradient, in either."""
+
+    def step(h, x, p):
+        return p["a"] ** p["n"] * h + x
+
+    def vjp(h, x, p, lam):
+        da = 2 * p["a"] * (lam * h).sum(axis=tuple(range(h.ndim - 1)))
+        return lam * p["a"] ** 2, lam, {"a": da, "n": None}
+
+    x, theta = np.random.default_rng(0).normal(size=(30, 4)), {"a": np.full(4, 0.5), "n": 2}
+    own, kernels = (prs.Recurrence(step, block_size=1, vjp=v) for v in (vjp, None))
+    found, expected = (
+        prs.gradients(s, s.h)
+        for s in (prs.solve(r, x, np.zeros(4), theta, compiled=True) for r in (own, kernels))
+    )
+    np.testing.assert_array_equal(found.theta["a"], expected.theta["a"])  # so kernels ran
+    assert found.theta["n"] is None
+
+
 @pytest.mark.parametrize("method", ["auto", "sequential", "newton", prs.newton(chunk=10)])
 def test_inputs_that_are_nan_are_found_even_if_the_step_ignores_them(method):
     step = prs.Recurrence(lambda h, x, _: 0.5 * h + np.where(x > 0, x, 0), block_size=1)

@@ -113,7 +113,7 @@ def tanh(x: Any) -> Any:
 def sigmoid(x: Any) -> Any:
     """Logistic function ``1 / (1 + exp(-x))``, relatively accurate in both tails.
 
-    Measured: within 1.50 ulp.
+    Measured: within 1.55 ulp.
     0 below -88 (float32) and -709 (float64), where results are subnormal.
     """
     zero, one = like(x, 0.0), like(x, 1.0)

@@ -25,7 +25,7 @@ arguments of all magnitudes, near thresholds and near multiples of pi/2, and in 
 | ``log`` | 0.85 | 0.85 | -infinity at 0, NaN below |
 | ``log1p`` | 1.39 | 1.39 | -infinity at -1, NaN below |
 | ``tanh`` | 1.48 | 1.50 |  |
-| ``sigmoid`` | 1.50 | 1.49 | accurate in both tails; 0 where the result is subnormal |
+| ``sigmoid`` | 1.50 | 1.55 | accurate in both tails; 0 where the result is subnormal |
 | ``softplus`` | 1.67 | 1.70 | likewise |
 | ``sin`` | 0.83 | 0.79 | NaN beyond the limit below |
 | ``cos`` | 0.80 | 0.79 | likewise |
