@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ from pararnn_solvers.system import System, Tally
 from pararnn_solvers.validation import close
 
 COMPILE_FROM = 1 << 17  # numbers in a trajectory for which a second of compiling is soon earned
+MOST_KNOWN = 64  # programs that are kept
+
+_known: dict[Any, Any] = {}
+_lock = Lock()
 
 
 def with_program(system: System, backend: Any, compiled: bool | None) -> System:
@@ -41,13 +46,22 @@ def with_program(system: System, backend: Any, compiled: bool | None) -> System:
         return system
     if reason:
         raise InvalidInput(f"compiled=True is impossible: {reason}; leave out one of them")
+    key = signature_of(system)
+    if key in _known:
+        program, dense = _known[key]
+        program = program and program.with_parameters(system.theta)
+        return replace(system, program=program, dense=dense)
     try:
         found = traced(system)
     except NotTraceable:
         if compiled:
             raise
         return system
-    return found if agrees(found) else disagreement(system, compiled)
+    if not agrees(found):
+        return disagreement(system, compiled)
+    if key is not None and (found.dense is None or not found.dense.trace.tape.reads_values):
+        remember(key, found)
+    return found
 
 
 def obstacle(system: System, backend: Any, compiled: bool | None) -> str:
@@ -62,6 +76,25 @@ def obstacle(system: System, backend: Any, compiled: bool | None) -> str:
     if k > MOST_COMPONENTS and system.recurrence.block_size is not None:
         return f"at most {MOST_COMPONENTS} components are compiled, and block_size={k}"
     return ""
+
+
+def signature_of(system: System) -> Any:
+    """Return what the program of a system depends on, or None where that may change unnoticed."""
+    from pararnn_solvers.autodiff.trace.references import Unknown, signature
+
+    k, _ = system.recurrence.structure(system.shape[-1])
+    try:
+        return signature(system.recurrence.step, system.h0, system.x, system.theta, k)
+    except Unknown:
+        return None
+
+
+def remember(key: Any, system: System) -> None:
+    """Keep the program of a system that agrees with its step, and forget the oldest one."""
+    with _lock:
+        while len(_known) >= MOST_KNOWN:
+            del _known[next(iter(_known))]
+        _known[key] = system.program, system.dense
 
 
 def traced(system: System) -> System:

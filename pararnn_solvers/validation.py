@@ -11,7 +11,7 @@ import numpy as np
 
 from pararnn_solvers import tree
 from pararnn_solvers.bidiagonal import block_matvec
-from pararnn_solvers.checks import require_whole
+from pararnn_solvers.checks import all_finite, require_whole
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.system import System, read_only
@@ -91,8 +91,8 @@ def real_array(name: str, value: Any, finite: bool = True) -> Array:
 
 def require_finite(name: str, array: Array) -> None:
     """Raise InvalidInput that says where an array is NaN or infinite."""
-    bad = ~np.isfinite(array)
-    if bad.any():
+    if not all_finite(array):
+        bad = ~np.isfinite(array)
         where = tuple(int(i) for i in np.argwhere(bad)[0])
         raise InvalidInput(
             f"{name} is {array[where]} at index {where}, and not finite at {bad.sum()} place(s) "

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pararnn_solvers as prs
-from pararnn_solvers.checks import require_function, require_number, require_whole
+from pararnn_solvers.checks import all_finite, require_function, require_number, require_whole
 
 
 @pytest.mark.parametrize("value", [0, 1, 7, 10**400, np.int8(3), np.uint64(2**63)])
@@ -43,3 +43,14 @@ def test_functions():
         require_function("f", "abs", "a function")
     with pytest.raises(prs.InvalidInput, match=r"f is scaled itself; .*: call it, scaled\("):
         require_function("f", prs.scaled, "a linearization")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_number_that_is_not_finite_is_found_in_any_layout(dtype, bad):
+    array = np.ones((4, 6), dtype)
+    assert all_finite(array) and all_finite(array.T) and all_finite(array[::2, ::3])
+    assert all_finite(array * np.finfo(dtype).max)  # whose squares overflow
+    assert all_finite(np.zeros((0, 3), dtype))
+    array[2, 3] = bad
+    assert not all_finite(array) and not all_finite(array.T) and not all_finite(array[::2, ::3])

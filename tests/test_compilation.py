@@ -176,6 +176,27 @@ def test_a_global_that_changes_is_seen(monkeypatch):
         np.testing.assert_allclose(solution.h, expected, rtol=0, atol=1e-11)
 
 
+def test_a_step_that_cannot_have_changed_is_traced_once(monkeypatch):
+    from pararnn_solvers.compiled import program
+
+    traced, trace = [], program.trace
+    monkeypatch.setattr(program, "trace", lambda *args: traced.append(args) or trace(*args))
+
+    def step(h, x, a):
+        return np.tanh(a * h + x) * 0.875
+
+    def by_list(h, x, a, scale=[0.875]):  # noqa: B006
+        return np.tanh(a * h + x) * scale[0]
+
+    x, h0 = np.ones((50, 2)), np.zeros(2)
+    for function, times in ((step, 1), (by_list, 3)):
+        traced.clear()
+        for a in (0.5, 0.25, 0.125):
+            h = prs.solve(function, x, h0, np.array(a), compiled=True).h
+            np.testing.assert_allclose(h, prs.rollout(function, x, h0, a, compiled=False))
+        assert len(traced) == times
+
+
 def test_constants_of_theta_that_change_are_seen():
     def powers(h, x, theta):
         return np.tanh(theta["a"] * h ** theta["count"] + (x if theta["kind"] == "driven" else 0))

@@ -6,6 +6,7 @@ uses, and for some a fourth, a direction. They return one.
 
 from __future__ import annotations
 
+import copy
 import linecache
 import math
 from collections.abc import Callable, Sequence
@@ -108,6 +109,12 @@ class Program:
             Place(shared, j - shared, True) if i.channels else Place(j, 0, False)
             for j, i in enumerate(self.parameters)
         )
+
+    def with_parameters(self, theta: Any) -> Program:
+        """Return the same program, sources and all, with the values of other parameters."""
+        other = copy.copy(self)
+        object.__setattr__(other, "theta", _packed(self.trace, theta))
+        return other
 
     def require_functions(self) -> None:
         """Raise NotTraceable unless the step and all its derivatives can be compiled."""
@@ -224,7 +231,11 @@ def _parameters(traced: Trace) -> tuple[Input, ...]:
 def program(step: Callable[..., Any], h: Any, x: Any, theta: Any, block_size: int) -> Program:
     """Trace a step and gather its parameters; arguments and errors as of ``trace``."""
     traced = trace(step, h, x, theta, block_size)
+    return Program(traced, _packed(traced, theta))
+
+
+def _packed(traced: Trace, theta: Any) -> Array:
+    """Return the parameters that a step uses in the order of ``Program.parameters``, aligned."""
     leaves = tree.flatten(theta)[0]
     values = [np.ravel(i.pick(leaves[i.leaf])) for i in _parameters(traced)]
-    packed = np.concatenate([np.zeros(0), *values]).astype(traced.dtype)
-    return Program(traced, alignment.copy(packed))
+    return alignment.copy(np.concatenate([np.zeros(0), *values]).astype(traced.dtype))

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from pararnn_solvers.checks import all_finite
 from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.linear import alignment
 from pararnn_solvers.system import System
 from pararnn_solvers.typing import Array
 
@@ -16,7 +18,7 @@ Guess = Callable[[System], Array]
 
 def zeros(system: System) -> Array:
     """Return ``h_t = 0``."""
-    return np.zeros(system.shape, system.h0.dtype)
+    return alignment.zeros(system.shape, system.h0.dtype)
 
 
 def repeat_h0(system: System) -> Array:
@@ -30,7 +32,7 @@ def from_zero(system: System) -> Array:
     Source: Danieli et al. 2025 (arXiv 2510.21450), section 3.
     """
     f = system.evaluate(zeros(system))
-    return np.where(np.isfinite(f), f, system.h0)
+    return f if all_finite(f) else np.where(np.isfinite(f), f, system.h0)
 
 
 def jacobi_sweeps(n: int, start: Guess = from_zero) -> Guess:
@@ -72,12 +74,15 @@ def resolve(guess: Any, system: System) -> Array:
         if guess not in GUESSES:
             raise InvalidInput(f"guess is {guess!r}; expected one of {list(GUESSES)}")
         guess = GUESSES[guess]
-    h = np.array(guess(system) if callable(guess) else guess, order="C")
+    if any(guess is own for own in GUESSES.values()):
+        h = np.ascontiguousarray(guess(system))
+    else:
+        h = np.array(guess(system) if callable(guess) else guess, order="C")
     if h.shape != system.shape or h.dtype != system.h0.dtype:
         raise InvalidInput(
             f"guess has shape {h.shape} and dtype {h.dtype}; expected a trajectory of shape "
             f"{system.shape} in {system.h0.dtype}"
         )
-    if not np.isfinite(h).all():
+    if not all_finite(h):
         raise InvalidInput("guess is not finite everywhere; expected finite states to start from")
     return h

@@ -122,7 +122,7 @@ class Iterate:
         self, system: System, part_of: Callable[[Array], Array]
     ) -> tuple[Array, Array]:
         moved, norms = self.newton_pass
-        moved = np.array(part_of(moved))
+        moved = np.ascontiguousarray(part_of(moved))  # this iterate is left behind
         if len(moved):  # the prefix was left as it is, so that the first open state is f
             x = None if system.x is None else system.x[:1]
             moved[:1] = numba_kernels().evaluate(system.program, system.h0[None], x)

@@ -104,7 +104,7 @@ class Unsolved:
         norm = iterate.norm
         done = norm <= self.stopping.allowed(iterate.size)  # False for NaN
         converged_steps = np.logical_and.accumulate(done, axis=0).sum(axis=0)
-        self.h[self.start : self.stop, self.iterating] = iterate.h
+        self._keep(iterate)
         self.norm[self.iterating] = norm.max(axis=0)
         self.norms.append(np.maximum(self.norm_before, self.norm))
         self._track(converged_steps)
@@ -113,6 +113,15 @@ class Unsolved:
         prefix = int(np.min(converged_steps[goes_on], initial=len(norm)))
         self._report(prefix)
         return self._advance(iterate, norm, prefix, goes_on) if self.open.any() else None
+
+    def _keep(self, iterate: Iterate) -> None:
+        """Put the states of an iterate in their place; or make them the place."""
+        if not self.iterating.all():
+            self.h[self.start : self.stop, self.iterating] = iterate.h
+        elif iterate.fused and iterate.h.shape == self.h.shape:  # and nothing remembers them
+            self.h = iterate.h
+        else:
+            self.h[self.start : self.stop] = iterate.h
 
     def _track(self, converged_steps: Array) -> None:
         """Note which sequences of a window made progress; without one the count never restarts."""

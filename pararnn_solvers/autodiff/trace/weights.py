@@ -28,6 +28,9 @@ __all__ = ["PRODUCTS", "Tape", "Weight"]
 PRODUCTS: dict[Any, Callable[..., Any]] = {}  # of traced arrays and weights; filled on import
 
 
+_OF_SHAPES = (np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj)
+
+
 class _Place(NamedTuple):
     """Where a result is on the tape."""
 
@@ -51,7 +54,11 @@ class Tape:
         Those of theta, the floats as weights.
     constants : tuple of (str, object)
         Path and value of the leaves that became part of the program.
+    reads_values : bool
+        Whether `step` was told something of the values of theta, and not only of their shapes.
     """
+
+    reads_values = False
 
     def __init__(self, graph: Graph, channels: int, dtype: np.dtype[Any], theta: Any) -> None:
         self.context = Context(graph, channels, dtype, self.constant)
@@ -89,6 +96,8 @@ class Tape:
         with np.errstate(all="ignore"):
             result = function(*_mapped(_value, args), **_mapped(_value, kwargs))
         places = (_mapped(_place, args), _mapped(_place, kwargs))
+        if isinstance(result, (bool, int, float, str)) and function not in _OF_SHAPES:
+            self.reads_values = True  # np.allclose, np.array_equal, ...
         return self._wrapped(result, self._add(function, *places))
 
     def _wrapped(self, result: Any, index: int) -> Any:

@@ -1,0 +1,82 @@
+"""Arrays that start a cache line; memory that is used again only when nobody holds it."""
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+
+from pararnn_solvers.linear import alignment
+
+MANY = (1 << 19,)  # numbers: a large array
+
+
+@pytest.fixture(autouse=True)
+def none_waiting(monkeypatch):
+    gc.collect()
+    alignment._waiting.clear()
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (5, 7), (1 << 18, 3)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
+def test_arrays_start_a_cache_line(shape, dtype):
+    for make in (alignment.empty, alignment.zeros):
+        array = make(shape, dtype)
+        assert (array.shape, array.dtype) == (shape, dtype)
+        assert array.flags.c_contiguous and array.flags.writeable
+        assert address(array) % 64 == 0 or array.size == 0
+    assert not array.any()
+
+
+def test_memory_that_nobody_holds_is_used_again():
+    array = alignment.empty(MANY, np.float64)
+    before = address(array)
+    del array
+    assert address(alignment.empty(MANY, np.float64)) == before
+
+
+def test_memory_that_a_view_holds_is_not():
+    array = alignment.empty(MANY, np.float64)
+    array[:] = 1
+    view = array[5::7].reshape(1, -1)
+    del array
+    other = alignment.zeros(MANY, np.float64)
+    assert not np.shares_memory(view, other)
+    assert (view == 1).all()
+
+
+def test_small_arrays_do_not_take_the_memory_of_large_ones():
+    array = alignment.empty((1 << 21,), np.float64)
+    before = address(array)
+    del array
+    assert address(alignment.empty(MANY, np.float64)) != before
+
+
+def test_what_waits_is_bounded():
+    arrays = [alignment.empty(MANY, np.float64) for _ in range(20)]
+    del arrays
+    assert 0 < sum(memory.size for memory in alignment._waiting) <= alignment.KEPT
+    del (huge := [alignment.empty((alignment.KEPT,), np.float64)])[0]
+    assert sum(memory.size for memory in alignment._waiting) <= alignment.KEPT
+    assert huge == []
+
+
+def test_threads_never_share():
+    wrong = []
+
+    def work(number):
+        for _ in range(200):
+            array = alignment.empty((1 << 17,), np.float64)
+            array[::512] = number
+            wrong.append(bool((array[::512] != number).any()))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wrong) == 800 and not any(wrong)
