@@ -10,6 +10,8 @@ from pathlib import Path
 
 from hypothesis import settings
 
+from tests.cuda_on_cpu.fixtures import device, thread_order  # noqa: F401
+
 _kernels = Path(tempfile.gettempdir()) / f"pararnn_solvers_tests_{getpass.getuser()}"
 os.environ.setdefault("PARARNN_SOLVERS_CACHE", str(_kernels))
 

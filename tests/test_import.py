@@ -16,7 +16,7 @@ import pararnn_solvers as prs
 ROOT = Path(prs.__file__).parent
 # A module imports from its own layer (a package) and from those before it.
 LAYERS = [
-    "typing", "errors", "checks", "tree", "linear", "bidiagonal", "functions", "autodiff",
+    "typing", "errors", "arrays", "checks", "tree", "linear", "bidiagonal", "functions", "autodiff",
     "compiled", "recurrence", "cells", "problems", "system", "memory", "plotting", "solvers",
     "validation", "compilation", "progress", "adjoint", "api", "bench", "cli",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ BACKENDS: dict[str, str] = {
     "sequential": "pararnn_solvers.linear.sequential:scan",
     "numba": "pararnn_solvers.linear.numba_scan:scan",
     "scipy": "pararnn_solvers.linear.scipy_sparse:scan",
+    "cupy": "pararnn_solvers.linear.cupy_scan:scan",
 }
 """Name of every backend -> ``"module:attribute"``, resolved by :func:`load` on first use."""
 
@@ -68,7 +69,8 @@ def load(name: str) -> Scan:
     InvalidInput
         No backend has that name.
     BackendUnavailable
-        Its module cannot be imported here; the message has the cause and what to install.
+        Its module cannot be imported here, or says in its ``require_available()`` that it cannot
+        run; the message has the cause and what to install.
 
     Examples
     --------
@@ -82,7 +84,9 @@ def load(name: str) -> Scan:
         raise InvalidInput(f"no backend is called {name!r}; registered are: {known}")
     module, _, attribute = BACKENDS[name].partition(":")
     try:
-        return cast(Scan, getattr(importlib.import_module(module), attribute))
+        found = importlib.import_module(module)
+        getattr(found, "require_available", lambda: None)()
+        return cast(Scan, getattr(found, attribute))
     except ImportError as cause:
         missing = cause.name or module
         raise BackendUnavailable(

@@ -26,7 +26,7 @@ def canonical(blocks: Array, rhs: Array) -> tuple[Array, Array]:
         Not NumPy arrays, dtypes that differ or are unsupported, or shapes that do not fit.
     """
     _check_types(blocks, rhs)
-    _check_shapes(blocks, rhs)
+    check_shapes(blocks, rhs)
     T, *batch, _ = rhs.shape
     _, k, n = blocks.shape[-3:]
     B = math.prod(batch)
@@ -61,7 +61,7 @@ def _check_types(blocks: Array, rhs: Array) -> None:
         )
 
 
-def _check_shapes(blocks: Array, rhs: Array) -> None:
+def check_shapes(blocks: Array, rhs: Array) -> None:
     if rhs.ndim < 2 or blocks.ndim != rhs.ndim + 2:
         raise InvalidInput(
             "expected rhs of shape (T, *batch, k*n) and blocks of shape (T, *batch, k, k, n), "

@@ -29,7 +29,7 @@ def test_every_registered_backend_loads():
 
 
 def test_an_unknown_name_lists_the_known():
-    with pytest.raises(InvalidInput, match="'numbr'; registered are: numba, scipy, sequential"):
+    with pytest.raises(InvalidInput, match="'numbr'; registered are: cupy, numba, scipy, sequential"):
         linear.load("numbr")
 
 
@@ -40,6 +40,18 @@ def test_a_backend_that_cannot_be_imported_says_what_to_install(registry):
     assert isinstance(error.value.__cause__, ModuleNotFoundError)
     assert "no_such_package" in linear.availability()["far"]
     assert linear.availability()["sequential"] is None
+
+
+def test_a_backend_that_needs_a_device_says_so_where_there_is_none(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(BackendUnavailable, match="CuPy cannot be imported"):
+        linear.load("cupy")
+    assert "pip install" in linear.availability()["cupy"]
+
+
+def test_a_backend_that_needs_a_device_loads_where_there_is_one(device):
+    assert linear.availability()["cupy"] is None
+    assert callable(linear.load("cupy"))
 
 
 def test_entry_points_are_registered_when_asked_for(registry, monkeypatch):
