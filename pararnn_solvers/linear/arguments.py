@@ -62,6 +62,7 @@ def _check_types(blocks: Array, rhs: Array) -> None:
 
 
 def check_shapes(blocks: Array, rhs: Array) -> None:
+    """Raise InvalidInput unless the shapes fit together as those of blocks and right-hand sides."""
     if rhs.ndim < 2 or blocks.ndim != rhs.ndim + 2:
         raise InvalidInput(
             "expected rhs of shape (T, *batch, k*n) and blocks of shape (T, *batch, k, k, n), "
