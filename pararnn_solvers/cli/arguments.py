@@ -31,6 +31,8 @@ examples:
       --block-size 1 --method "windowed(newton(), 256)" --compare
   pararnn-solvers bench --case 64-channels --plot bench.png
       this package against Numba, JAX and PyTorch, as far as they are installed
+  pararnn-solvers bench --backend cupy --json gpu.json --plot gpu
+      the benchmark on a GPU, with its figures and pictures
   pararnn-solvers info
       versions, backends, threads
 
@@ -46,7 +48,11 @@ BENCH = """\
 Time this package against what else computes a recurrence on this machine: loops in NumPy, Numba and
 PyTorch, torch.nn.GRU, jax.lax.scan, Newton's method in JAX, and pararnn-torch; and against the
 map, one evaluation of f at given states, which is the floor. Those that are installed take turns;
-"pip install pararnn_solvers[bench]" brings JAX and PyTorch. All cases take a few minutes."""
+"pip install pararnn_solvers[bench]" brings JAX and PyTorch. All cases take a few minutes.
+
+With --backend cupy: on a GPU, kernels and solves of this package against a copy of as many bytes,
+the map, PyTorch's loops and cuDNN, accelerated-scan, pararnn-torch and JAX; and which targets are
+met. Takes less than eight minutes; other cases and contestants: see --backend cupy --list."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -202,12 +208,18 @@ def add_results(group: Any) -> None:
 
 def add_bench(parser: Any) -> None:
     """Add the options of the benchmark."""
+    parser.add_argument(
+        "--backend",
+        choices=["numba", "cupy"],
+        default="numba",
+        help="numba: on the CPU (the default); cupy: on a GPU",
+    )
     parser.add_argument("--list", action="store_true", help="list cases and contestants, and stop")
     parser.add_argument(
         "--case", action="append", metavar="NAME", help="run this case; repeatable; default all"
     )
     parser.add_argument(
-        "--repeats", type=whole, default=5, metavar="N", help="turns to time; default 5"
+        "--repeats", type=whole, metavar="N", help="turns to time; default 5, on a GPU 20 at most"
     )
     parser.add_argument(
         "--threads",
@@ -215,8 +227,18 @@ def add_bench(parser: Any) -> None:
         metavar="N",
         help="bind the process to N processors, and use as many threads; default all",
     )
+    parser.add_argument(
+        "--seconds",
+        type=whole,
+        metavar="N",
+        help="with cupy: begin nothing new after N seconds, and say what was left out; default 400",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the figures: .json")
-    parser.add_argument("--plot", metavar="FILE", help="draw the medians: .png, .svg or .pdf")
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw the medians: .png, .svg or .pdf; with cupy a folder, new or without pictures",
+    )
     parser.add_argument("--force", action="store_true", help="overwrite --json and --plot")
 
 
