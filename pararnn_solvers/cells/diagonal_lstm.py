@@ -8,6 +8,8 @@ The state is ``[c | y]``, two components a channel. With drives ``u = B x + b``:
     o  = sigmoid(a_o y + p_o c' + u_o)
     y' = o tanh(c')
 
+``B`` is block diagonal: each of its heads maps a part of the inputs to a part of the channels.
+
 Source: Danieli et al. 2025 (arXiv 2510.21450), section 4; Greff et al. 2017 for the coupled
 input and forget gate; Gers & Schmidhuber 2000 for peepholes.
 """
@@ -18,11 +20,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pararnn_solvers.cells import (
+from pararnn_solvers.cells.outputs import last_of
+from pararnn_solvers.cells.parameters import (
+    clipped,
     gate_biases,
     head_matrices,
     project_inputs,
+    project_inputs_vjp,
     recurrent_weights,
+    require_heads,
+    summed,
+    zero_state,
 )
 from pararnn_solvers.functions import sigmoid
 from pararnn_solvers.recurrence import Recurrence
@@ -30,7 +38,10 @@ from pararnn_solvers.typing import Array
 
 
 class Theta(NamedTuple):
-    """Parameters: ``a (3, n)``, ``p (2, n)`` act in the recurrence, ``B`` and ``b`` in drives."""
+    """Parameters: ``a (3, n)``, ``p (2, n)`` act in the recurrence, ``B`` and ``b`` in drives.
+
+    ``B`` has shape (3, heads, m/heads, n/heads), ``b`` (3, n).
+    """
 
     a: Array
     p: Array
@@ -70,14 +81,9 @@ def vjp(h: Array, u: Array, theta: Theta, lam: Array) -> tuple[Array, Array, The
     dg = dc_new * (1 - f) * (1 - g * g)
     dc = dc_new * f + df * p[0]
     dy = df * a[0] + dg * a[1] + do * a[2]
-
-    def total(v: Array) -> Array:
-        result: Array = v.reshape(-1, n).sum(axis=0)
-        return result
-
     dtheta = Theta(
-        np.stack([total(df * y), total(dg * y), total(do * y)]),
-        np.stack([total(df * c), total(do * c_new)]),
+        np.stack([summed(df * y), summed(dg * y), summed(do * y)]),
+        np.stack([summed(df * c), summed(do * c_new)]),
         np.zeros_like(theta.B),
         np.zeros_like(theta.b),
     )
@@ -85,12 +91,18 @@ def vjp(h: Array, u: Array, theta: Theta, lam: Array) -> tuple[Array, Array, The
 
 
 recurrence = Recurrence(step, block_size=2, vjp=vjp)
+output, output_vjp = last_of(2)
 
 
 def init(
     rng: np.random.Generator, inputs: int, channels: int, heads: int = 1, dtype: Any = np.float64
 ) -> Theta:
-    """Draw parameters for inputs of size m and n channels, both divisible by `heads`."""
+    """Draw parameters for inputs of size m and n channels, both divisible by `heads`.
+
+    ``a`` and ``p`` are normal with deviation ``2 / sqrt(5 n)``, ``B`` Xavier uniform in each head,
+    ``b_f`` falls linearly from 0 to -1 over the channels, the other biases are 0.
+    """
+    require_heads(heads, inputs=inputs, channels=channels)
     return Theta(
         recurrent_weights(rng, 3, channels, dtype),
         recurrent_weights(rng, 2, channels, dtype),
@@ -99,6 +111,25 @@ def init(
     )
 
 
+def clip_recurrent(theta: Theta, bound: float) -> Theta:
+    """Return theta with ``|a| <= bound`` and ``|p| <= bound``.
+
+    The authors train with 0.9, on all tasks but parity.
+    """
+    return theta._replace(a=clipped(theta.a, bound), p=clipped(theta.p, bound))
+
+
 def project(x: Array, theta: Theta) -> Array:
     """Return the drives (..., 3 n) of inputs (..., m), for all steps at once."""
     return project_inputs(x, theta.B, theta.b)
+
+
+def project_vjp(x: Array, theta: Theta, du: Array) -> tuple[Array, Theta]:
+    """Return du times the derivatives of `project` by x, and by theta summed over all inputs."""
+    dx, dB, db = project_inputs_vjp(x, theta.B, du)
+    return dx, Theta(np.zeros_like(theta.a), np.zeros_like(theta.p), dB, db)
+
+
+def initial_state(theta: Theta, batch: tuple[int, ...] = ()) -> Array:
+    """Return zeros (*batch, 2 n)."""
+    return zero_state(2 * theta.a.shape[-1], theta.a, batch)

@@ -42,6 +42,17 @@ def test_it_solves(batch, dtype):
     assert (np.abs(solution.h - expected) <= 2 * solution.error_bound() + 64 * eps(dtype)).all()
 
 
+@pytest.mark.parametrize("T", [256, 512])
+@pytest.mark.parametrize(("dtype", "count"), [(np.float32, 3), (np.float64, 4)])
+def test_newton_takes_the_published_number_of_iterations(dtype, count, T):
+    rng = np.random.default_rng(0)
+    theta = cell.init(rng, 32, 32, heads=4, dtype=dtype)
+    u = cell.project(rng.standard_normal((T, 2, 32)).astype(dtype), theta)
+    h0 = cell.initial_state(theta, (2,))
+    assert h0.shape == (2, 32)
+    assert prs.solve(cell.recurrence, u, h0, theta, method="newton").n_iter == count
+
+
 def test_states_stay_in_the_unit_interval():
     theta, u, h0 = problem(T=200)
     h = prs.rollout(cell.recurrence, 10 * u, h0, theta)
