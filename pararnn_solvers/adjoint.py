@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pararnn_solvers import tree
+from pararnn_solvers import arrays, tree
 from pararnn_solvers.bidiagonal import BlockBidiagonal, block_matvec
+from pararnn_solvers.checks import require_one_place
 from pararnn_solvers.errors import InvalidInput
-from pararnn_solvers.memory import require_blocks
+from pararnn_solvers.memory import require_blocks, where_arrays_are
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.system import System, Tally
 from pararnn_solvers.typing import Array
@@ -27,7 +28,10 @@ GROUP = 16  # directions carried at once: bounds the memory of their tangents
 
 
 class Gradients(NamedTuple):
-    """``dL/dtheta`` (nested as theta is), ``dL/dx`` (as x) and ``dL/dh_0`` (as h0)."""
+    """``dL/dtheta`` (nested as theta is), ``dL/dx`` (as x) and ``dL/dh_0`` (as h0).
+
+    Arrays of NumPy, or of CuPy where the states are on a device.
+    """
 
     theta: Any
     x: Array | None
@@ -41,6 +45,7 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
     ----------
     solution : Solution
     dh : array, shape (T, *batch, d), dtype of the states
+        Of NumPy or CuPy, or anything with DLPack; where the states are.
 
     Returns
     -------
@@ -64,10 +69,16 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
 
     Source: Griewank & Walther 2008, chapter 3; Danieli et al. 2025 (arXiv 2510.21450), section 3.3.
     """
-    system, h = solution.system, solution.h
-    dh = like("dh", dh, h)
-    if system.program is not None and kernels_agree(solution):
+    dh = like("dh", dh, solution.h)
+    if solution.system.program is not None and kernels_agree(solution):
         return compiled_gradients(solution, np.ascontiguousarray(dh))
+    with where_arrays_are(solution.system, "gradients"):
+        return pulled_back(solution, dh)
+
+
+def pulled_back(solution: Solution, dh: Array) -> Gradients:
+    """Return the gradients by one linear recurrence and products at all steps at once."""
+    system, h = solution.system, solution.h
     require_blocks(system, "gradients")
     blocks = system.linearize(h)
     lam = BlockBidiagonal(blocks).solve_adjoint(dh, solution.scan)
@@ -152,7 +163,7 @@ def x_gradient(system: System, previous: Array, lam: Array) -> Array | None:
         return None
     m = system.x.shape[-1]
     dx = np.empty_like(system.x)
-    unit = np.eye(m, dtype=system.x.dtype)
+    unit = arrays.identity(m, system.x)
     for part in system.slabs(min(m, GROUP)):
         for group in groups(m):
             tangent = differentiate_inputs(system, previous[part], system.x[part], unit[group])
@@ -195,10 +206,12 @@ def leaf_gradient(
     system: System, previous: Array, lam: Array, leaves: list[Any], index: int
 ) -> Array:
     """Return the gradient by one leaf of theta, in the leaf's shape and dtype."""
-    leaf = np.asarray(leaves[index])
+    leaf = arrays.from_any(leaves[index])
+    if not arrays.is_device_array(leaf):
+        leaf = arrays.beside(leaf, lam)  # on a device, this is a number
     _, rebuild = tree.flatten(system.theta)
-    units = np.eye(leaf.size, dtype=leaf.dtype)
-    gradient = np.zeros(leaf.size, leaf.dtype)
+    units = arrays.identity(leaf.size, leaf)
+    gradient = np.zeros_like(leaf, shape=(leaf.size,))
 
     def tangent(group: slice, h: Array, x: Array | None, theta: Any) -> Array:
         def by_leaf(entries: Any) -> Any:
@@ -236,6 +249,7 @@ def jvp(
     ----------
     solution : Solution
     dx, dh0 : arrays of the shapes of x and h0, optional
+        Of NumPy or CuPy, or anything with DLPack; where x and h0 are.
     dtheta : nested as theta is, optional
         None, whole or in place of a leaf, is no change.
 
@@ -248,20 +262,21 @@ def jvp(
     Cost: one evaluation with k tangents, one with a single tangent, and one linear recurrence.
     """
     system, h = solution.system, solution.h
-    require_blocks(system, "jvp")
-    blocks = system.linearize(h)
-    rhs = np.zeros_like(h)
-    if dx is not None or dtheta is not None:
-        rhs = local_change(system, h, dx, dtheta)
-    if dh0 is not None and len(h):
-        rhs[0] += block_matvec(blocks[0], like("dh0", dh0, system.h0))
-    return BlockBidiagonal(blocks).solve(rhs, solution.scan)
+    with where_arrays_are(system, "jvp"):
+        require_blocks(system, "jvp")
+        blocks = system.linearize(h)
+        rhs = np.zeros_like(h)
+        if dx is not None or dtheta is not None:
+            rhs = local_change(system, h, dx, dtheta)
+        if dh0 is not None and len(h):
+            rhs[0] += block_matvec(blocks[0], like("dh0", dh0, system.h0))
+        return BlockBidiagonal(blocks).solve(rhs, solution.scan)
 
 
 def local_change(system: System, h: Array, dx: Array | None, dtheta: Any) -> Array:
     """Return ``df/dx dx + df/dtheta dtheta`` at every step, the state held."""
     leaves, rebuild = tree.flatten(system.theta)
-    changes = matching_leaves(system.theta, dtheta)
+    changes = [arrays.operand(da, h) for da in matching_leaves(system.theta, dtheta)]
     if dx is not None and system.x is None:
         raise InvalidInput("dx is given for a recurrence without x; leave it out")
     dx = None if dx is None else like("dx", dx, system.x)
@@ -272,12 +287,13 @@ def local_change(system: System, h: Array, dx: Array | None, dtheta: Any) -> Arr
             moved = [a if da is None else a + e * da for a, da in zip(leaves, changes, strict=True)]
             return system.recurrence.step(previous, x if dx is None else x + e * dx, rebuild(moved))
 
-        zero = np.zeros(1, h.dtype)
-        result: Array = system.recurrence.derivative(along, zero, np.ones((1, 1), h.dtype))[1][0]
+        zero, one = np.zeros_like(h, shape=(1,)), np.ones_like(h, shape=(1, 1))
+        result: Array = system.recurrence.derivative(along, zero, one)[1][0]
         return result
 
-    result: Array = system.apply(change, system.previous(h), system.x)
-    return np.array(np.broadcast_to(result, h.shape), dtype=h.dtype)
+    whole = np.empty_like(h)
+    whole[...] = system.apply(change, system.previous(h), system.x)
+    return whole
 
 
 def matching_leaves(theta: Any, dtheta: Any, name: str = "dtheta") -> list[Any]:
@@ -297,8 +313,9 @@ def matching_leaves(theta: Any, dtheta: Any, name: str = "dtheta") -> list[Any]:
 
 
 def like(name: str, array: Any, reference: Any) -> Array:
-    """Return an array after checking that it has the shape and dtype of a reference."""
-    array, reference = np.asarray(array), np.asarray(reference)
+    """Return an array after checking that it has the shape, dtype and place of a reference."""
+    array, reference = arrays.from_any(array), arrays.from_any(reference)
+    require_one_place({name: array, "the solution": reference})
     checked: Array = array
     if array.shape != reference.shape or array.dtype != reference.dtype:
         raise InvalidInput(

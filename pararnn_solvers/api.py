@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from pararnn_solvers import linear, solvers
+from pararnn_solvers import arrays, linear, solvers
+from pararnn_solvers.checks import require_one_place
 from pararnn_solvers.compilation import with_program
 from pararnn_solvers.errors import ConvergenceError, ConvergenceWarning, InvalidInput
-from pararnn_solvers.linear import alignment
+from pararnn_solvers.memory import where_arrays_are
 from pararnn_solvers.progress import observer
 from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.solvers.memory import check_memory
@@ -24,6 +25,7 @@ from pararnn_solvers.typing import Array
 from pararnn_solvers.validation import check_inputs, make_system, probe
 
 ON_FAILURE = ("raise", "warn", "sequential")
+HOST_BACKENDS = ("numba", "sequential", "scipy")
 
 
 def solve(
@@ -46,6 +48,10 @@ def solve(
 ) -> Solution:
     """Return the trajectory of ``h_t = step(h_{t-1}, x_t, theta)``, solved for all t at once.
 
+    Arrays are NumPy or CuPy arrays, or anything with DLPack (PyTorch, JAX), which is read where it
+    is, without a copy. Those of one solve are all on the host, or all on one device; there the
+    solve runs, on the current stream, and there its states are, as an array of NumPy or CuPy.
+
     Parameters
     ----------
     recurrence : Recurrence or callable
@@ -55,14 +61,14 @@ def solve(
     h0 : array, shape (*batch, d)
         Initial states, dtype of x.
     theta : nested containers of arrays, optional
-        Parameters, shared by all steps and sequences.
+        Parameters, shared by all steps and sequences. Numbers of Python and NumPy fit in anywhere.
     steps : int, optional
         T where x is None.
     method : str or method
         A name out of ``solvers.METHODS`` or a value such as ``newton(chunk=64)``.
     backend : str or scan
-        What solves the linear recurrences: ``"auto"`` (numba), a name out of ``linear.BACKENDS``,
-        or a function ``scan(blocks, rhs, *, adjoint=False)``.
+        What solves the linear recurrences: ``"auto"`` (numba, or cupy for arrays on a device), a
+        name out of ``linear.BACKENDS``, or a function ``scan(blocks, rhs, *, adjoint=False)``.
     guess : array, callable or str, optional
         The trajectory to start from, a function from the system to one, or a name out of
         ``guess.GUESSES``. Default ``f(0, x)``; a moving window holds its last state, and chunks in
@@ -117,22 +123,23 @@ def solve(
         raise InvalidInput(f"callback is {callback!r}; expected a function of a State, or None")
     stopping = Stopping(atol, rtol, max_iter)
     system = make_system(recurrence, x, h0, theta, steps)
-    chosen, (backend_name, scan) = solvers.load(method), load_backend(backend)
-    flat = with_program(with_one_batch_axis(system), backend, compiled)
-    if not (flat.is_compiled and solvers.reads_drives(chosen)):
-        check_inputs(system)
-    if not flat.is_compiled:
-        probe(flat)  # for what a trace would have shown
-    check_memory(flat, chosen)
-    flat = replace(flat, tally=Tally())  # what was only tried does not count
-    with observer(flat, callback, progress) as observe:
-        solution = chosen.solve(flat, flatten_guess(guess, system), scan, stopping, observe)
-    if flat.tally.suspect:
-        check_inputs(system)  # as a kernel noticed while it read them
-    if on_failure == "sequential":
-        solution = finish_sequentially(solution, stopping)
-    solution = with_batch_axes(solution, replace(system, program=flat.program))
+    chosen, (backend_name, scan) = solvers.load(method), load_backend(backend, system.h0)
     label = f"{method}()" if isinstance(method, str) else str(chosen)
+    with where_arrays_are(system, label):
+        flat = with_kernels(with_one_batch_axis(system), backend, compiled)
+        if not (flat.is_compiled and solvers.reads_drives(chosen)):
+            check_inputs(system)
+        if not flat.is_compiled:
+            probe(flat)  # for what a trace would have shown
+        check_memory(flat, chosen)
+        flat = replace(flat, tally=Tally())  # what was only tried does not count
+        with observer(flat, callback, progress) as observe:
+            solution = chosen.solve(flat, flatten_guess(guess, system), scan, stopping, observe)
+        if flat.tally.suspect:
+            check_inputs(system)  # as a kernel noticed while it read them
+        if on_failure == "sequential":
+            solution = finish_sequentially(solution, stopping)
+    solution = with_batch_axes(solution, replace(system, program=flat.program))
     solution = replace(
         solution,
         method=solution.method or label,
@@ -170,21 +177,63 @@ def rollout(
     array([1., 2., 3.])
     """
     system = make_system(recurrence, x, h0, theta, steps)
-    check_inputs(system)
-    flat = with_program(with_one_batch_axis(system), "auto", compiled)
-    h = alignment.empty(system.shape, system.h0.dtype)
-    if not flat.is_compiled:
-        rollout_system(system, h)  # whose batch axes `step` may tell apart
-    else:
-        rollout_system(flat, h.reshape(flat.shape))
+    with where_arrays_are(system, "rollout"):
+        check_inputs(system)
+        flat = with_kernels(with_one_batch_axis(system), "auto", compiled)
+        h = system.empty()
+        if not flat.is_compiled:
+            rollout_system(system, h)  # whose batch axes `step` may tell apart
+        else:
+            rollout_system(flat, h.reshape(flat.shape))
     return h
 
 
-def load_backend(backend: Any) -> tuple[str, linear.Scan]:
-    """Return the name and the function of a backend given by name or as a function."""
+def with_kernels(system: System, backend: Any, compiled: bool | None) -> System:
+    """Return the system with the program of its step where there are kernels for it.
+
+    Raises
+    ------
+    InvalidInput, NotTraceable
+        With ``compiled=True``: why there are none.
+    """
+    if not arrays.is_device_array(system.h0):
+        return with_program(system, backend, compiled)
+    if compiled:
+        raise InvalidInput(
+            "compiled=True is impossible: there are no kernels of step for arrays on "
+            f"{arrays.place(system.h0)} yet; leave it out, or pass host arrays: a.get()"
+        )
+    return system
+
+
+def load_backend(backend: Any, h0: Any = None) -> tuple[str, linear.Scan]:
+    """Return the name and the function of a backend given by name or as a function.
+
+    Parameters
+    ----------
+    backend : str or callable
+        ``"auto"`` is what works where the arrays are.
+    h0 : array, optional
+        One of the arrays; a backend for arrays elsewhere is refused. None stands for the host.
+
+    Raises
+    ------
+    InvalidInput, BackendUnavailable
+    """
     if callable(backend):
         return getattr(backend, "__qualname__", type(backend).__name__), backend
-    name = "numba" if backend == "auto" else backend
+    on_device = arrays.is_device_array(h0)
+    name = ("cupy" if on_device else "numba") if backend == "auto" else backend
+    if on_device and name in HOST_BACKENDS:
+        raise InvalidInput(
+            f"backend is {name!r}, which takes NumPy arrays, and the arrays are on "
+            f"{arrays.place(h0)}; leave it out, pass 'cupy', or move the arrays: a.get()"
+        )
+    if name == "cupy" and h0 is not None and not on_device:
+        raise InvalidInput(
+            "backend is 'cupy', which takes arrays of CuPy, and the arrays are on the host; leave "
+            "it out, or move the arrays: cupy.asarray(a)"
+        )
     return name, linear.load(name)
 
 
@@ -200,7 +249,8 @@ def flatten_guess(guess: Any, system: System) -> Any:
     """Return an array guess with one batch axis, after checking its shape; others as they are."""
     if guess is None or isinstance(guess, str) or callable(guess):
         return guess
-    guess = np.asarray(guess)
+    guess = arrays.from_any(guess)
+    require_one_place({"guess": guess, "h0": system.h0})
     if guess.shape != system.shape:
         raise InvalidInput(f"guess has shape {guess.shape}; expected (T, *batch, d) {system.shape}")
     return guess.reshape(with_one_batch_axis(system).shape)

@@ -71,13 +71,13 @@ class BlockBidiagonal:
 
     def matvec(self, v: Array) -> Array:
         """Return ``M v``: ``v_t - A_t v_{t-1}``, for v of shape (T, *batch, d)."""
-        product = np.array(v)
+        product = v.copy()
         product[1:] -= block_matvec(self.blocks[1:], v[:-1])
         return product
 
     def rmatvec(self, g: Array) -> Array:
         """Return ``M^T g``: ``g_t - A_{t+1}^T g_{t+1}``, for g of shape (T, *batch, d)."""
-        product = np.array(g)
+        product = g.copy()
         product[:-1] -= block_matvec(self.blocks[1:], g[1:], adjoint=True)
         return product
 

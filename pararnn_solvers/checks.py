@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pararnn_solvers import arrays
 from pararnn_solvers.errors import InvalidInput
 
 
@@ -53,13 +54,40 @@ def require_function(name: str, value: Any, expected: str) -> None:
 def all_finite(array: Any) -> bool:
     """Tell whether a real array is finite everywhere.
 
-    The sum of squares shows it at the speed of memory, unless it overflows.
+    The sum of squares shows it at the speed of memory, unless it overflows; on a device, the sum.
 
     Examples
     --------
     >>> all_finite(np.array([1.0, np.inf])), all_finite(np.array([1e300, 0.0]))
     (False, True)
     """
-    with np.errstate(all="ignore"):
-        total = np.vdot(array, array) if array.flags.c_contiguous else np.nan
+    if arrays.is_device_array(array):
+        total = array.sum()
+    else:
+        with np.errstate(all="ignore"):
+            total = np.vdot(array, array) if array.flags.c_contiguous else np.nan
     return bool(np.isfinite(total)) or bool(np.isfinite(array).all())
+
+
+def require_one_place(named: dict[str, Any]) -> None:
+    """Raise InvalidInput unless all arrays are on the host, or all on one device.
+
+    Numbers fit in anywhere.
+
+    Parameters
+    ----------
+    named : dict
+        What the user calls each value -> the value.
+    """
+    if not any(map(arrays.is_device_array, named.values())):
+        return
+    where: dict[str, list[str]] = {}
+    for name, value in named.items():
+        if found := arrays.place(value):
+            where.setdefault(found, []).append(name)
+    if len(where) > 1:
+        listed = ", ".join(f"{' and '.join(names)} on {found}" for found, names in where.items())
+        raise InvalidInput(
+            f"arrays are in {len(where)} places: {listed}; expected one, and nothing is moved "
+            "unasked: move them by cupy.asarray(a), under cupy.cuda.Device(i), or by a.get()"
+        )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from pararnn_solvers import arrays
 from pararnn_solvers.autodiff.trace.graph import MOST_COMPONENTS
 from pararnn_solvers.errors import InvalidInput, NotTraceable
 from pararnn_solvers.solvers.sequential import rollout_system
@@ -29,8 +31,8 @@ def with_program(system: System, backend: Any, compiled: bool | None) -> System:
     system : System
         With one batch axis.
     backend : str or callable
-        Kernels solve linear recurrences themselves, as ``"numba"``; another one that is asked for
-        by name is not passed over.
+        Kernels solve linear recurrences themselves, as ``"numba"`` or, on a device, ``"cupy"``;
+        another one that is asked for by name is not passed over.
     compiled : bool, optional
         None compiles what can be compiled and is large enough.
 
@@ -71,7 +73,7 @@ def obstacle(system: System, backend: Any, compiled: bool | None) -> str:
         return f"the trajectory has fewer than {COMPILE_FROM} numbers"
     if system.recurrence.jacobian is not None:
         return f"kernels have derivatives of their own, and jacobian={system.recurrence.jacobian!r}"
-    if backend not in ("auto", "numba"):
+    if backend not in ("auto", "cupy" if arrays.is_device_array(system.h0) else "numba"):
         return f"kernels solve linear recurrences themselves, and backend={backend!r}"
     if k > MOST_COMPONENTS and system.recurrence.block_size is not None:
         return f"at most {MOST_COMPONENTS} components are compiled, and block_size={k}"
@@ -102,22 +104,39 @@ def traced(system: System) -> System:
 
     A step whose channels couple is traced as elementwise stages between matrix products.
     """
-    from pararnn_solvers.compiled.program import program  # imports Numba
-
+    maker = makers(arrays.is_device_array(system.h0))
     step, h0, x, theta = system.recurrence.step, system.h0, system.x, system.theta
     k, n = system.recurrence.structure(system.shape[-1])
     if k <= MOST_COMPONENTS:
         try:
-            made = program(step, h0, x, theta, k)
+            made = maker.channels(step, h0, x, theta, k)
             made.require_functions()
             return replace(system, program=made)
         except NotTraceable:
             if n > 1:
                 raise
+    return replace(system, dense=maker.dense(step, h0, x, theta))
+
+
+class Makers(NamedTuple):
+    """What makes programs: of steps whose channels do not couple, and of those with products."""
+
+    channels: Callable[..., Any]
+    dense: Callable[..., Any]
+
+
+def makers(on_device: bool) -> Makers:
+    """Return what makes programs for arrays on the host, where that imports Numba, or a device."""
+    if on_device:
+        from pararnn_solvers.compiled.cuda_dense import compile_dense_cuda, trace_dense
+        from pararnn_solvers.compiled.cuda_program import device_program
+
+        return Makers(device_program, lambda *args: compile_dense_cuda(trace_dense(*args)))
     from pararnn_solvers.autodiff.trace.staged import trace_staged
     from pararnn_solvers.compiled.dense import compile_dense
+    from pararnn_solvers.compiled.program import program
 
-    return replace(system, dense=compile_dense(trace_staged(step, h0, x, theta)))
+    return Makers(program, lambda *args: compile_dense(trace_staged(*args)))
 
 
 def agrees(system: System) -> bool:
@@ -127,7 +146,7 @@ def agrees(system: System) -> bool:
     x = None if system.x is None else system.x[:1, :1]
     h0 = system.h0[:1] + system.h0.dtype.type(0.1)
     few = replace(system, x=x, h0=h0, steps=1, tally=Tally())
-    h = np.empty((1, *h0.shape), h0.dtype)
+    h = few.empty()
     rollout_system(few, h)
     return close(h, replace(few, program=None, dense=None).evaluate(h0[None]))
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from pararnn_solvers import arrays
 from pararnn_solvers.errors import InsufficientMemory
 from pararnn_solvers.system import System
 
@@ -27,14 +32,64 @@ def available_memory() -> int:
     return sys.maxsize
 
 
+def free_memory(array: Any) -> int:
+    """Return the bytes that can be allocated where an array is.
+
+    On a device, which must be the current one: what CUDA has left, and what CuPy's pool keeps.
+    """
+    if not arrays.is_device_array(array):
+        return available_memory()
+    cupy = arrays.namespace(array)
+    free, _ = cupy.cuda.runtime.memGetInfo()
+    return int(free + cupy.get_default_memory_pool().free_bytes())
+
+
 def require_memory(needed: int, task: str, system: System, remedy: str) -> None:
     """Raise InsufficientMemory if so many bytes are not free."""
-    free = available_memory()
+    free = free_memory(system.h0)
     if needed > free:
         raise InsufficientMemory(
-            f"{task} on {' × '.join(map(str, system.shape))} states needs about "
+            f"{task} on {states(system)} states needs about "
             f"{needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free; {remedy}"
         )
+
+
+def states(system: System) -> str:
+    """Write the shape of a trajectory as a product."""
+    return " × ".join(map(str, system.shape))
+
+
+def where_arrays_are(system: System, task: str) -> AbstractContextManager[Any]:
+    """Return the context of all work on a system.
+
+    Its device is current, and InsufficientMemory is raised where that is full. Nothing of this for
+    arrays on the host.
+    """
+    return _on_device(system, task) if arrays.is_device_array(system.h0) else nullcontext()
+
+
+@contextmanager
+def _on_device(system: System, task: str) -> Iterator[None]:
+    try:
+        with arrays.device_of(system.h0):
+            yield
+    except MemoryError as error:
+        # A traceback would keep alive what was allocated so far, for as long as someone keeps it.
+        for link in (error, error.__cause__):
+            if link is not None:
+                traceback.clear_frames(link.__traceback__)
+        if isinstance(error, InsufficientMemory):
+            raise
+        full = error
+    else:
+        return
+    with arrays.device_of(system.h0):
+        free = free_memory(system.h0)
+    raise InsufficientMemory(
+        f"{task} on {states(system)} states does not fit on {arrays.place(system.h0)}, "
+        f"{free / 2**30:.3g} GiB are free: {full}; declare a block_size, use windowed(newton(), "
+        "length), or take fewer sequences at a time"
+    ) from full
 
 
 def blocks_memory(system: System) -> int:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from pararnn_solvers import arrays, tree
 from pararnn_solvers.autodiff import DERIVATIVES
 from pararnn_solvers.autodiff.trace.explanation import Explanation, explain
 from pararnn_solvers.bidiagonal import block_matvec
-from pararnn_solvers.checks import require_whole
+from pararnn_solvers.checks import require_one_place, require_whole
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.typing import Array
 
@@ -25,7 +26,8 @@ class Recurrence:
     step : callable
         ``step(h, x, theta)`` maps states ``h (..., d)`` and inputs ``x (..., m)`` to the next
         states ``(..., d)``, in NumPy, for any leading axes: states are never mixed across them.
-        Without input ``x`` is None.
+        Without input ``x`` is None. NumPy's functions act on CuPy arrays, too; an array made out of
+        nothing must be made like one of them, as by ``np.zeros_like(h)``, or be part of theta.
     block_size : int, optional
         ``k``: the state is ``d/k`` channels of ``k`` components, component-major
         (``h.reshape(..., k, n)``), and channels do not couple. 1 is a diagonal Jacobian; None
@@ -102,10 +104,10 @@ class Recurrence:
             return f, as_blocks(self.jacobian(h, x, theta), h)
         k, n = self.structure(d)
         # Component j of every channel at once: k directions reveal all n blocks.
-        directions = np.repeat(np.eye(k, dtype=h.dtype), n, axis=1)
+        directions = np.repeat(arrays.identity(k, h), n, axis=1)
         f, tangent = self.derivative(lambda state: self.step(state, x, theta), h, directions)
         columns = tangent.reshape(k, *h.shape[:-1], k, n)
-        return f, np.ascontiguousarray(np.moveaxis(columns, 0, -2))
+        return f, np.ascontiguousarray(np.moveaxis(columns, 0, -2), like=h)
 
     def tangent(
         self, directions: Array, h: Array, x: Array | None, theta: Any
@@ -135,7 +137,7 @@ class Recurrence:
         Parameters
         ----------
         h0 : array_like, shape (..., d)
-            float32 or float64; only the shape and the dtype matter.
+            float32 or float64; only the shape and the dtype matter, also of arrays of CuPy.
         x : array_like, shape (..., m), or None
         theta : nested containers
             Only shapes matter, except of leaves that are not floats.
@@ -151,6 +153,7 @@ class Recurrence:
         >>> print(Recurrence(lambda h, x, a: np.sort(h)).explain(np.zeros(2)))
         not traced: step calls numpy.sort, which has no rule for traced arrays
         """
+        h0, x, theta = stand_ins((h0, x, theta))
         h0, x = np.asarray(h0), None if x is None else np.atleast_1d(x)
         if h0.ndim == 0 or h0.dtype.kind != "f":
             raise InvalidInput(
@@ -164,9 +167,26 @@ class Recurrence:
         return replace(found, kernels=kernels)
 
 
+def stand_ins(nested: Any) -> Any:
+    """Return nested containers with host arrays for those on a device: what a trace looks at.
+
+    Floats are zeros there, and not moved.
+    """
+
+    def stand_in(leaf: Any) -> Any:
+        leaf = arrays.imported(leaf)
+        if arrays.is_device_array(leaf) and tree.is_differentiable(leaf):
+            return np.zeros(leaf.shape, leaf.dtype)
+        return arrays.on_host(leaf)
+
+    leaves, rebuild = tree.flatten(nested)
+    return rebuild([stand_in(leaf) for leaf in leaves])
+
+
 def as_blocks(jacobian: Array, h: Array) -> Array:
     """View a diagonal (..., d), matrices (..., d, d) or blocks (..., k, k, n) as blocks."""
-    jacobian = np.asarray(jacobian)
+    jacobian = arrays.from_any(jacobian)
+    require_one_place({"what jacobian returned": jacobian, "h": h})
     lead, d = h.shape[:-1], h.shape[-1]
     shape = jacobian.shape
     if shape == (*lead, d):

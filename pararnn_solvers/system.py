@@ -11,13 +11,17 @@ from typing import Any, cast
 
 import numpy as np
 
+from pararnn_solvers import arrays
 from pararnn_solvers.bidiagonal import block_matmul
 from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.linear import alignment
 from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.typing import Array
 
 # States (or tangents) of this many bytes stay in a core's cache, with the temporaries of `step`.
 SLAB_BYTES = 1 << 19
+# On a device they have to occupy it, and be few: each slab costs a launch for each operation.
+DEVICE_SLAB_BYTES = 1 << 27
 
 
 @dataclass
@@ -39,8 +43,10 @@ class System:
     ----------
     recurrence : Recurrence
     x : array, shape (T, *batch, m), or None
-        Inputs, time first. None for an autonomous recurrence, which needs `steps`.
+        Inputs, time first, of NumPy or CuPy. None for an autonomous recurrence, which needs
+        `steps`.
     h0 : array, shape (*batch, d)
+        Where it is, everything of the size of a trajectory is computed and stays.
     theta : nested containers of arrays, or None
         Shared by all steps and sequences.
     steps : int, optional
@@ -76,6 +82,12 @@ class System:
     def is_compiled(self) -> bool:
         """Whether there are kernels for rollout and multiple shooting."""
         return self.program is not None or self.dense is not None
+
+    def empty(self) -> Array:
+        """Return memory for a trajectory, where ``h0`` is."""
+        if arrays.is_device_array(self.h0):
+            return np.empty_like(self.h0, order="C", shape=self.shape)
+        return alignment.empty(self.shape, self.h0.dtype)
 
     def previous(self, h: Array) -> Array:
         """Return the trajectory one step earlier: ``h_0, h_1 ... h_{T-1}``."""
@@ -131,7 +143,7 @@ class System:
         """
         previous = self.previous(h)
         k, n = self.recurrence.structure(h.shape[-1])
-        blocks = reduce(np.empty((0, *h.shape[1:-1], k, k, n), h.dtype))
+        blocks = None
         for part in self.slabs(k):
             x = None if self.x is None else self.x[part]
             if self.program is not None:
@@ -141,20 +153,25 @@ class System:
                 f, A = self.apply(self.recurrence.linearize, previous[part], x)
                 checked(f, previous[part])
             A = reduce(A)
-            if not len(blocks):
-                blocks = np.empty((len(h), *A.shape[1:]), A.dtype)
+            if blocks is None:
+                blocks = np.empty_like(A, order="C", shape=(len(h), *A.shape[1:]))
             blocks[part] = A
+        if blocks is None:  # there are no steps
+            blocks = reduce(np.empty_like(h, order="C", shape=(*h.shape[:-1], k, k, n)))
         return blocks
 
     def slabs(self, directions: int) -> Iterator[slice]:
         """Cut time in slabs whose tangents fit ``SLAB_BYTES``, but of 16 steps at least.
+
+        On a device, ``DEVICE_SLAB_BYTES``.
 
         Products that do not depend on the step, such as of the directions with a matrix, are made
         once for each slab.
         """
         length, *state = self.shape
         row = max(1, int(np.prod(state)) * directions * self.h0.dtype.itemsize)
-        slab = max(16, SLAB_BYTES // row)
+        room = DEVICE_SLAB_BYTES if arrays.is_device_array(self.h0) else SLAB_BYTES
+        slab = max(16, room // row)
         return (slice(start, min(start + slab, length)) for start in range(0, length, slab))
 
     def part(self, h: Array, start: int, stop: int, sequences: Array) -> System:
@@ -164,13 +181,14 @@ class System:
         ----------
         h : array, shape (T, batch, d)
             The state before `start` is taken from here.
-        sequences : boolean array, shape (batch,)
+        sequences : boolean array, shape (batch,), on the host
         """
         h0 = self.h0 if start == 0 else h[start - 1]
         x = None if self.x is None else self.x[start:stop]
         if not sequences.all():
-            h0 = h0[sequences]
-            x = None if x is None else x[:, sequences]
+            chosen = arrays.positions(sequences, h0)
+            h0 = h0[chosen]
+            x = None if x is None else x[:, chosen]
         return replace(self, x=x, h0=h0, steps=stop - start)
 
     def condense(self, chunk: int) -> System:
@@ -241,6 +259,12 @@ def read_only(array: Any) -> Any:
 def checked(f: Any, previous: Array) -> Array:
     """Return what `step` returned if it is a state for each state it was given."""
     shape, dtype = getattr(f, "shape", None), getattr(f, "dtype", None)
+    if type(f) is not type(previous) and arrays.place(f) not in ("", arrays.place(previous)):
+        raise InvalidInput(
+            f"step returned an array on {arrays.place(f)} for states on {arrays.place(previous)}; "
+            "expected the same place: make arrays in step by np.zeros_like(h) and its kind, and "
+            "pass others as theta"
+        )
     if shape != previous.shape:
         raise InvalidInput(
             f"step returned shape {shape} for states of shape {previous.shape}; expected the same "

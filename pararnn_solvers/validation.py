@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pararnn_solvers import tree
+from pararnn_solvers import arrays, tree
 from pararnn_solvers.bidiagonal import block_matvec
-from pararnn_solvers.checks import all_finite, require_whole
+from pararnn_solvers.checks import all_finite, require_one_place, require_whole
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.system import System, read_only
@@ -26,14 +26,28 @@ def as_recurrence(recurrence: Recurrence | Callable[..., Any]) -> Recurrence:
 def make_system(
     recurrence: Recurrence | Callable[..., Any], x: Any, h0: Any, theta: Any, steps: int | None
 ) -> System:
-    """Validate shapes, dtypes and values, and return the system of equations.
+    """Validate shapes, dtypes, places and values, and return the system of equations.
 
     Raises
     ------
     InvalidInput
         Says what was expected, what was received, and what to do.
     """
-    recurrence = as_recurrence(recurrence)
+    h0, x = arrays.from_any(h0), None if x is None else arrays.from_any(x)
+    leaves, rebuild = tree.flatten(theta)
+    leaves = [arrays.imported(leaf) for leaf in leaves]
+    named = dict(zip(tree.paths(theta), leaves, strict=True))
+    require_one_place({"x": x, "h0": h0, **named})
+    with arrays.device_of(h0):
+        for path, leaf in named.items():
+            if tree.is_differentiable(leaf):
+                require_finite(path, leaf)
+        theta = rebuild([read_only(arrays.operand(leaf, h0)) for leaf in leaves])
+        return system_of(as_recurrence(recurrence), x, h0, theta, steps)
+
+
+def system_of(recurrence: Recurrence, x: Any, h0: Any, theta: Any, steps: int | None) -> System:
+    """Validate what arrays in one place say, theta aside, and return the system of equations."""
     h0 = real_array("h0", h0)
     if h0.ndim == 0:
         raise InvalidInput("h0 is a scalar; expected shape (*batch, d): pass h0[None] for d = 1")
@@ -61,11 +75,6 @@ def make_system(
             )
         if steps not in (None, len(x)):
             raise InvalidInput(f"steps is {steps} and x has {len(x)}; leave steps out")
-    leaves, rebuild = tree.flatten(theta)
-    for path, leaf in zip(tree.paths(theta), leaves, strict=True):
-        if tree.is_differentiable(leaf):
-            require_finite(path, np.asarray(leaf))
-    theta = rebuild([read_only(leaf) for leaf in leaves])
     return System(recurrence, x, h0, theta, steps if x is None else len(x))
 
 
@@ -75,9 +84,8 @@ def check_inputs(system: System) -> None:
         require_finite("x", system.x)
 
 
-def real_array(name: str, value: Any, finite: bool = True) -> Array:
+def real_array(name: str, array: Any, finite: bool = True) -> Array:
     """Return a float32 or float64 array, finite if so asked; no dtype is cast silently."""
-    array = np.asarray(value)
     if array.dtype not in (np.float32, np.float64):
         better = np.float32 if array.dtype == np.float16 else np.float64
         raise InvalidInput(
@@ -86,17 +94,19 @@ def real_array(name: str, value: Any, finite: bool = True) -> Array:
         )
     if finite:
         require_finite(name, array)
-    return array
+    checked: Array = array
+    return checked
 
 
-def require_finite(name: str, array: Array) -> None:
+def require_finite(name: str, value: Any) -> None:
     """Raise InvalidInput that says where an array is NaN or infinite."""
+    array = arrays.from_any(value)
     if not all_finite(array):
         bad = ~np.isfinite(array)
-        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        where = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), array.shape))
         raise InvalidInput(
-            f"{name} is {array[where]} at index {where}, and not finite at {bad.sum()} place(s) "
-            "in all; expected finite numbers"
+            f"{name} is {float(array[where])} at index {where}, and not finite at {bad.sum()} "
+            "place(s) in all; expected finite numbers"
         )
 
 
@@ -117,15 +127,17 @@ def probe(system: System) -> None:
     x = None if system.x is None else system.x[:steps, :sequences]
     # Neighbours in time must differ, or mixing them could not be seen.
     ramp = np.linspace(1.0, 0.7, steps, dtype=system.h0.dtype)[:, None, None]
-    h = ramp * (system.h0[None, :sequences] + system.h0.dtype.type(0.1))
+    h = arrays.beside(ramp, system.h0) * (system.h0[None, :sequences] + system.h0.dtype.type(0.1))
     few = replace(system, x=x, h0=system.h0[:sequences], steps=steps)
     try:
+        if arrays.is_device_array(h):  # whose memory cannot be made read-only
+            require_unwritten(few, h)
         together = few.evaluate(h)
         for t, b in np.ndindex(steps, sequences):
             alone = few.apply(system.recurrence.step, h[t, b], None if x is None else x[t, b])
             if not close(together[t, b], alone):
                 raise InvalidInput(
-                    f"step gives {np.asarray(alone).ravel()[:3]} for one state and "
+                    f"step gives {arrays.from_any(alone).ravel()[:3]} for one state and "
                     f"{together[t, b].ravel()[:3]} for the same state among others (step {t}, "
                     f"sequence {b}); expected a function that never mixes leading axes: index and "
                     "reduce over the last axis only"
@@ -141,6 +153,15 @@ def probe(system: System) -> None:
     probe_structure(few, h)
 
 
+def require_unwritten(system: System, h: Array) -> None:
+    """Raise InvalidInput if `step` writes into its arguments, which are copies here."""
+    given = [h] if system.x is None else [h, system.x]
+    argument, *x = copies = [array.copy() for array in given]
+    replace(system, x=x[0] if x else None).evaluate(argument)
+    if not all(np.array_equal(a, b) for a, b in zip(given, copies, strict=True)):
+        raise InvalidInput("step writes into its argument h or x; write into a copy: h.copy()")
+
+
 def probe_structure(system: System, h: Array) -> None:
     """Compare the blocks with one directional derivative: they must say the same.
 
@@ -154,6 +175,7 @@ def probe_structure(system: System, h: Array) -> None:
     if blocks.dtype != h.dtype:
         raise InvalidInput(f"jacobian returned {blocks.dtype} for states in {h.dtype}; cast it")
     v: Array = np.random.default_rng(0).uniform(0.5, 1.5, (h.shape[-1],)).astype(h.dtype)
+    v = arrays.beside(v, h)
     along = (replace(recurrence, jacobian="3-point") if given else recurrence).tangent
     expected = system.apply(partial(along, v[None]), h, system.x)[1][0]
     digits = 0.25 if given or recurrence.jacobian in ("2-point", "3-point") else 0.5
@@ -171,9 +193,10 @@ def probe_structure(system: System, h: Array) -> None:
 
 
 def close(a: Any, b: Any, digits: float = 0.5) -> bool:
-    """Tell whether two results agree to this share of the digits of their dtype."""
+    """Tell whether two small results agree to this share of the digits of their dtype."""
     if np.shape(a) != np.shape(b):
         return False
+    a, b = arrays.on_host(a), arrays.on_host(b)
     tolerance = float(np.finfo(np.asarray(a).dtype).eps) ** digits
     scale = max(1.0, float(np.max(np.abs(b), initial=0, where=np.isfinite(b))))
     return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance * scale, equal_nan=True))

@@ -132,7 +132,7 @@ def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None) -> Ar
     if isinstance(xp, Dual) or isinstance(fp, Dual):
         raise NotDifferentiable("numpy.interp has a derivative rule for its first argument only")
     value = np.interp(x.value, xp, fp, left, right)
-    xp, fp = np.asarray(xp), np.asarray(fp)
+    xp, fp = np.asarray(xp, like=x.value), np.asarray(fp, like=x.value)
     piece = np.clip(np.searchsorted(xp, x.value, side="right") - 1, 0, len(xp) - 2)
     inside = (x.value >= xp[0]) & (x.value <= xp[-1])
     slope = (np.diff(fp) / np.diff(xp))[piece]
@@ -149,7 +149,8 @@ def _polyval(p: Any, x: Array) -> Array:
 
 @implements(np.sort)
 def _sort(a: Array, axis: int = -1, kind: Any = None, *, stable: Any = None) -> Array:
-    return np.take_along_axis(a, np.argsort(a.value, axis, kind, stable=stable), axis)
+    options = {} if stable is None else {"stable": stable}  # which CuPy does not know
+    return np.take_along_axis(a, np.argsort(a.value, axis, kind, **options), axis)
 
 
 # --- other linear functions -------------------------------------------------------------------

@@ -20,7 +20,10 @@ __all__: list[str] = []
 def _concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Array:
     if axis is None:
         arrays, axis = [np.ravel(a) for a in arrays], 0
-    values = [np.asarray(a) if isinstance(a, (int, float, list)) else unwrap(a) for a in arrays]
+    one = next(a.value for a in arrays if isinstance(a, Dual))
+    values = [
+        np.asarray(a, like=one) if isinstance(a, (int, float, list)) else unwrap(a) for a in arrays
+    ]
     value = np.concatenate(values, axis)
     axis = normalize_axis_index(axis, value.ndim) + 1
     tangents = [a.tangent if isinstance(a, Dual) else None for a in arrays]

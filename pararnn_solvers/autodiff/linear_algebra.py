@@ -58,6 +58,6 @@ def _cholesky(a: Array) -> Array:
     symmetric = (t + np.swapaxes(t, -1, -2)) / 2
     half = np.linalg.solve(lower, np.swapaxes(np.linalg.solve(lower, symmetric), -1, -2))
     phi = np.tril(half)
-    diagonal = np.arange(half.shape[-1])
+    diagonal = np.arange(half.shape[-1], like=half)
     phi[..., diagonal, diagonal] /= 2
     return Dual(lower, lower @ phi)

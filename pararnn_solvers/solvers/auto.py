@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pararnn_solvers import memory
+from pararnn_solvers import arrays, memory
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.compiled_shooting import CompiledShooting
 from pararnn_solvers.solvers.methods import newton, windowed
@@ -23,8 +23,29 @@ PROBE_STEPS = 100
 WINDOW = 256
 FEWEST_CHUNKS = 16
 SHORTEST_CHUNK = 16
-LARGEST_BLOCK = 16
-BUSY_SHOOTING, BUSY_NEWTON = 2048, 256  # numbers in a step from which stepping is faster
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on stepping is faster than all steps at once: numbers in a step, rows of a block.
+
+    Parameters
+    ----------
+    shooting, newton : int
+        Numbers in a step from which stepping beats either method.
+    block : int
+        Rows of the largest blocks that Newton's method gets.
+    """
+
+    shooting: int
+    newton: int
+    block: int
+
+
+ON_HOST = Limits(shooting=2048, newton=256, block=16)
+# An estimate, not yet measured on any: launching an operation takes some 5 us, in which a device
+# computes some 10**5 numbers.
+ON_DEVICE = Limits(shooting=1 << 18, newton=1 << 16, block=64)
 
 
 @dataclass(frozen=True)
@@ -60,6 +81,9 @@ class Auto:
        moving window of 256 steps.
     5. Otherwise Newton's method.
 
+    On a device, launching the operations of a step takes most of its time: the numbers there are
+    2**18 in place of 2048, 2**16 in place of 256, and blocks of 64 x 64.
+
     Sequences that 2 or 5 does not solve are given to a moving window, which makes progress in
     every iteration. ``Solution.note`` says what was chosen and why. A callback sees that second
     solve, of those sequences alone, from iteration 0.
@@ -91,6 +115,7 @@ def choose(system: System) -> tuple[Newton | Sequential | CompiledShooting, str]
     if system.is_compiled:
         return choose_compiled(system)
     T = system.shape[0]
+    limits = ON_DEVICE if arrays.is_device_array(system.h0) else ON_HOST
     exponent = largest_exponent(system)
     digits = -float(np.log(np.finfo(system.h0.dtype).eps))
     rate = f"perturbations change by exp({exponent:+.2g}) a step"
@@ -98,14 +123,14 @@ def choose(system: System) -> tuple[Newton | Sequential | CompiledShooting, str]
         return sequential(), f"{rate}, exp({exponent * T:+.0f}) over all {T}"
     forgotten = max(SHORTEST_CHUNK, digits / -exponent) if exponent < 0 else np.inf
     numbers = int(np.prod(system.shape[1:]))
-    if forgotten * FEWEST_CHUNKS <= T and numbers < BUSY_SHOOTING:
+    if forgotten * FEWEST_CHUNKS <= T and numbers < limits.shooting:
         return newton(chunk=int(np.ceil(forgotten))), f"{rate} and are forgotten within a chunk"
     k, _ = system.recurrence.structure(system.shape[-1])
-    if numbers >= BUSY_NEWTON:
+    if numbers >= limits.newton:
         return sequential(), f"{numbers} numbers in each step keep the processor busy"
-    if k > LARGEST_BLOCK:
+    if k > limits.block:
         return sequential(), f"blocks of {k} x {k} cost more than stepping"
-    if memory.blocks_memory(system) > memory.available_memory() / 4:
+    if memory.blocks_memory(system) > memory.free_memory(system.h0) / 4:
         return windowed(newton(), WINDOW), "the blocks of all steps would not fit in memory"
     return newton(), rate
 
@@ -146,7 +171,7 @@ def finish_windowed(
     system, h, status = solution.system, solution.h.copy(), solution.sequence_status.copy()
     method = windowed(newton(), WINDOW)
     rest = method.solve(system.part(h, 0, len(h), left), None, scan, stopping, observe)
-    h[:, left], status[left] = rest.h, rest.sequence_status
+    h[:, arrays.positions(left, h)], status[left] = rest.h, rest.sequence_status
     norms = np.repeat(solution.residual_norms[-1:], rest.n_iter + 1, axis=0)
     norms[:, left] = rest.residual_norms
     return replace(
@@ -173,8 +198,8 @@ def largest_exponent(system: System) -> float:
     """
     steps = min(PROBE_STEPS, system.shape[0])
     state = system.h0
-    v = np.random.default_rng(0).standard_normal(state.shape)
-    growth = np.zeros(len(state))
+    v = arrays.beside(np.random.default_rng(0).standard_normal(state.shape), state)
+    growth = np.zeros_like(v[:, 0])
     with np.errstate(all="ignore"):
         v /= np.linalg.norm(v, axis=-1, keepdims=True)
         for t in range(steps):
@@ -184,7 +209,7 @@ def largest_exponent(system: System) -> float:
             norm = np.linalg.norm(v, axis=-1, keepdims=True)
             growth += np.log(norm[:, 0])
             v = np.where(norm > 0, v / norm, v)
-    return float(np.max(growth, initial=-np.inf)) / max(1, steps)
+    return float(np.max(arrays.on_host(growth), initial=-np.inf)) / max(1, steps)
 
 
 def auto() -> Auto:

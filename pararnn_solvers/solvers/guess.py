@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pararnn_solvers.checks import all_finite
+from pararnn_solvers import arrays
+from pararnn_solvers.checks import all_finite, require_one_place
 from pararnn_solvers.errors import InvalidInput
-from pararnn_solvers.linear import alignment
 from pararnn_solvers.system import System
 from pararnn_solvers.typing import Array
 
@@ -18,12 +18,16 @@ Guess = Callable[[System], Array]
 
 def zeros(system: System) -> Array:
     """Return ``h_t = 0``."""
-    return alignment.zeros(system.shape, system.h0.dtype)
+    h = system.empty()
+    h[...] = 0
+    return h
 
 
 def repeat_h0(system: System) -> Array:
     """Return ``h_t = h_0``."""
-    return np.array(np.broadcast_to(system.h0, system.shape))
+    h = system.empty()
+    h[...] = system.h0
+    return h
 
 
 def from_zero(system: System) -> Array:
@@ -74,10 +78,10 @@ def resolve(guess: Any, system: System) -> Array:
         if guess not in GUESSES:
             raise InvalidInput(f"guess is {guess!r}; expected one of {list(GUESSES)}")
         guess = GUESSES[guess]
-    if any(guess is own for own in GUESSES.values()):
-        h = np.ascontiguousarray(guess(system))
-    else:
-        h = np.array(guess(system) if callable(guess) else guess, order="C")
+    own = any(guess is function for function in GUESSES.values())
+    h = arrays.from_any(guess(system) if callable(guess) else guess)
+    require_one_place({"guess": h, "h0": system.h0})
+    h = np.ascontiguousarray(h, like=h) if own else h.copy()
     if h.shape != system.shape or h.dtype != system.h0.dtype:
         raise InvalidInput(
             f"guess has shape {h.shape} and dtype {h.dtype}; expected a trajectory of shape "

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pararnn_solvers import arrays
 from pararnn_solvers.bidiagonal import BlockBidiagonal
 from pararnn_solvers.solvers.stopping import max_norm
 from pararnn_solvers.system import System, numba_kernels
@@ -18,6 +19,9 @@ from pararnn_solvers.typing import Array
 @dataclass(frozen=True)
 class Iterate:
     """The current states ``h`` of the open equations, and what a method remembers.
+
+    What has the length of time is where the states are; what has one entry for each sequence
+    (`damping`, `stalled`) is on the host.
 
     Parameters
     ----------
@@ -130,9 +134,11 @@ class Iterate:
 
     def restrict(self, system: System, steps: slice, sequences: Array) -> Iterate:
         """Return this iterate on the equations of `system`, a part of its own."""
+        chosen = slice(None) if sequences.all() else arrays.positions(sequences, self.h)
 
         def time_first(array: Array) -> Array:
-            return array[steps] if sequences.all() else array[steps, sequences]
+            part: Array = array[steps, chosen]
+            return part
 
         def per_sequence(array: Array | None) -> Array | None:
             return None if array is None else array[sequences]
@@ -152,8 +158,10 @@ class Iterate:
 
 
 def sequence_norm(v: Array) -> Array:
-    """Return the Euclidean norm of each sequence, shape (batch,), without overflow on the way."""
-    scale = np.abs(v).max(axis=(0, 2), initial=0.0)
+    """Return the Euclidean norm of each sequence, shape (batch,), without overflow on the way.
+
+    On the host.
+    """
+    scale = arrays.greatest(np.abs(v), axis=(0, 2))
     safe = np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
-    norm: Array = np.sqrt(np.square(v / safe[:, None]).sum(axis=(0, 2))) * safe
-    return norm
+    return arrays.on_host(np.sqrt(np.square(v / safe[:, None]).sum(axis=(0, 2))) * safe)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from pararnn_solvers import arrays
 from pararnn_solvers.bidiagonal import block_matvec
 from pararnn_solvers.checks import require_function, require_number, require_whole
 from pararnn_solvers.errors import InvalidInput
@@ -91,7 +92,7 @@ def extract_blocks(blocks: Array, k: int) -> Array:
     if k == K:
         return blocks
     n = K * N // k
-    rows = np.arange(k * n).reshape(k, 1, n)
+    rows = np.arange(k * n, like=blocks).reshape(k, 1, n)
     columns = rows.reshape(1, k, n)
     # Entry (row, column) of the Jacobian sits in block (row // N, column // N) of one channel.
     inside = (rows - columns) % N == 0
@@ -123,6 +124,7 @@ class hutchinson:
         system, d = iterate.system, iterate.h.shape[-1]
         rng = np.random.default_rng((self.seed, iterate.number))
         signs = rng.choice(np.array([-1, 1], iterate.h.dtype), size=(self.probes, d))
+        signs = arrays.beside(signs, iterate.h)
         previous = system.previous(iterate.h)
         along = partial(system.recurrence.tangent, signs)
         products = system.apply(along, previous, system.x)[1]
@@ -215,16 +217,18 @@ class secant:
         miss = (df - block_matvec(A, dh)).reshape(*dh.shape[:-1], k, n)
         dh = dh.reshape(*dh.shape[:-1], k, n)
         length = np.square(dh).sum(axis=-2, keepdims=True)
-        direction = np.divide(dh, length, out=np.zeros_like(dh), where=length > 0)
+        direction = np.where(length > 0, dh / np.where(length > 0, length, 1), 0)
         update: Array = miss[..., :, None, :] * direction[..., None, :, :]
         return A + update
 
 
 def identity(iterate: Iterate) -> Array:
     """Return ``A = I``: Picard iteration, a running sum of the residuals."""
-    return np.ones((*iterate.h.shape[:-1], 1, 1, iterate.h.shape[-1]), iterate.h.dtype)
+    h = iterate.h
+    return np.ones_like(h, order="C", shape=(*h.shape[:-1], 1, 1, h.shape[-1]))
 
 
 def zero(iterate: Iterate) -> Array:
     """Return ``A = 0``: Jacobi iteration, ``h_t <- f(h_{t-1}, x_t)`` at all steps at once."""
-    return np.zeros((*iterate.h.shape[:-1], 1, 1, iterate.h.shape[-1]), iterate.h.dtype)
+    h = iterate.h
+    return np.zeros_like(h, order="C", shape=(*h.shape[:-1], 1, 1, h.shape[-1]))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
+from pararnn_solvers import arrays
 from pararnn_solvers.checks import all_finite
-from pararnn_solvers.linear import Scan, alignment
+from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Status, Stopping, max_norm
 from pararnn_solvers.solvers.unsolved import Observer, State
@@ -55,7 +56,7 @@ class Sequential:
         observe: Observer | None = None,
     ) -> Solution:
         """Return the rollout; the guess and the stopping rule have no effect."""
-        h = alignment.empty(system.shape, system.h0.dtype)
+        h = system.empty()
         finite = rollout_system(system, h)
         status = np.full(h.shape[1], Status.SEQUENTIAL, object)
         if not finite:
@@ -82,11 +83,10 @@ class Sequential:
 
 
 def finite_sequences(h: Array) -> Array:
-    """Tell which sequences of a trajectory (T, batch, d) are finite everywhere, shape (batch,)."""
+    """Tell, on the host, which sequences of a trajectory (T, batch, d) are finite everywhere."""
     if all_finite(h):  # nearly always, and much faster in one piece
         return np.ones(h.shape[1], bool)
-    finite: Any = np.isfinite(h).all(axis=(0, 2))
-    return cast(Array, finite)
+    return arrays.on_host(np.isfinite(h).all(axis=(0, 2)))
 
 
 def sequential() -> Sequential:
@@ -101,15 +101,16 @@ def finish_sequentially(solution: Solution, stopping: Stopping) -> Solution:
         return solution
     h, status = solution.h.copy(), solution.sequence_status.copy()
     part = solution.system.part(h, 0, len(h), failed)
-    states = np.ascontiguousarray(h[:, failed])  # as kernels want it
+    chosen = arrays.positions(failed, h)
+    states = np.ascontiguousarray(h[:, chosen], like=h)  # as kernels want it
     done = max_norm(part.residual(states)) <= stopping.tolerance(states)
-    start = int(np.logical_and.accumulate(done.all(axis=1)).sum())
+    start = int(arrays.leading(done.all(axis=1)))
     rollout_system(part, states, start)
-    h[:, failed] = states
-    finite: Any = np.isfinite(states).all(axis=(0, 2))
+    h[:, chosen] = states
+    finite = finite_sequences(states)
     status[failed] = [Status.SEQUENTIAL if ok else Status.DIVERGED for ok in finite]
     norms = solution.residual_norms[-1:].copy()
-    norms[0, failed] = max_norm(part.residual(states)).max(axis=0)
+    norms[0, failed] = arrays.on_host(max_norm(part.residual(states)).max(axis=0))
     return replace(
         solution,
         h=h,

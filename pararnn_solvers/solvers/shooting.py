@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pararnn_solvers import arrays
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.compiled_shooting import CompiledShooting
 from pararnn_solvers.solvers.solution import Solution
@@ -41,18 +42,19 @@ def shoot(
         return CompiledShooting(chunk).solve(system, guess, scan, stopping, observe)
     condensed = system.condense(chunk)
     if guess is not None and not callable(guess) and not isinstance(guess, str):
-        ends = np.asarray(guess)[chunk - 1 :: chunk]
+        ends = arrays.from_any(guess)[chunk - 1 :: chunk]
         guess = ends[: condensed.shape[0]]
     coarse = method.solve(condensed, guess, scan, stopping, observe)
     h = rollout_chunks(system, coarse.h, chunk)
     norm = max_norm(system.residual(h))  # of the states that are returned, within chunks too
-    met = (norm <= stopping.tolerance(h)).all(axis=0)
+    met = arrays.on_host((norm <= stopping.tolerance(h)).all(axis=0))
+    last = arrays.on_host(arrays.greatest(norm, axis=0))
     status = coarse.sequence_status.copy()
     solved = status == Status.CONVERGED
     status[solved & ~met] = Status.STALLED
-    status[solved & ~np.isfinite(norm).all(axis=0)] = Status.DIVERGED
+    status[solved & ~np.isfinite(last)] = Status.DIVERGED
     norms = coarse.residual_norms.copy()
-    norms[-1] = norm.max(axis=0, initial=0)
+    norms[-1] = last
     return replace(
         coarse,
         h=h,
@@ -71,7 +73,7 @@ def rollout_chunks(system: System, ends: Array, chunk: int) -> Array:
     ends : array, shape (P, batch, d)
         States after steps ``chunk, 2 chunk, ... P chunk``.
     """
-    h = np.empty(system.shape, system.h0.dtype)
+    h = system.empty()
     states = np.concatenate([system.h0[None], ends])
     for s in range(chunk):
         x = None if system.x is None else system.x[s::chunk]

@@ -10,7 +10,7 @@ import numpy as np
 from pararnn_solvers import plotting
 from pararnn_solvers.bidiagonal import BlockBidiagonal
 from pararnn_solvers.linear import Scan
-from pararnn_solvers.memory import require_blocks
+from pararnn_solvers.memory import require_blocks, where_arrays_are
 from pararnn_solvers.solvers.stopping import Status, Stopping
 from pararnn_solvers.system import System
 from pararnn_solvers.typing import Array
@@ -23,10 +23,11 @@ class Solution:
     Attributes
     ----------
     h : array, shape (T, *batch, d)
-        The states ``h_1 ... h_T``.
-    sequence_status : array of Status, shape (*batch)
+        The states ``h_1 ... h_T``, where the initial states are: of NumPy, or of CuPy on their
+        device.
+    sequence_status : NumPy array of Status, shape (*batch)
         How each sequence ended.
-    residual_norms : array, shape (n_iter + 1, *batch)
+    residual_norms : NumPy array, shape (n_iter + 1, *batch)
         Greatest residual ``|F_t|`` of each sequence (maximum norm, units of the state), from the
         guess to the returned states. With a moving window: of the steps opened so far.
     n_step_evaluations : int
@@ -86,8 +87,9 @@ class Solution:
         return f"{status.name}: {status.value}{share}{where}{remedy}{note}"
 
     def _first_bad(self) -> int:
-        finite = np.isfinite(self.system.residual(self.h)).reshape(len(self.h), -1).all(axis=1)
-        return int(finite.argmin()) + 1
+        with where_arrays_are(self.system, "the residual"):
+            finite = np.isfinite(self.system.residual(self.h)).reshape(len(self.h), -1).all(axis=1)
+            return int(finite.argmin()) + 1
 
     def error_bound(self) -> Array:
         """Estimate the distance to the exact trajectory, to first order in the residual.
@@ -103,14 +105,16 @@ class Solution:
         -----
         Cost: two evaluations, one with k tangents, and one linear recurrence.
         """
-        require_blocks(self.system, "error_bound")
-        matrix = BlockBidiagonal(self.system.linearize(self.h, reduce=np.abs))
-        with np.errstate(over="ignore"):  # an infinite bound is an answer
-            return matrix.solve(np.abs(self.system.residual(self.h)), self.scan)
+        with where_arrays_are(self.system, "error_bound"):
+            require_blocks(self.system, "error_bound")
+            matrix = BlockBidiagonal(self.system.linearize(self.h, reduce=np.abs))
+            with np.errstate(over="ignore"):  # an infinite bound is an answer
+                return matrix.solve(np.abs(self.system.residual(self.h)), self.scan)
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the residual of each sequence against the iteration; return the axes."""
-        return plotting.plot_convergence(self, ax=ax)
+        with where_arrays_are(self.system, "the tolerance"):
+            return plotting.plot_convergence(self, ax=ax)
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what ``print`` shows, as (label, text)."""
@@ -136,7 +140,8 @@ class Solution:
         return "Solution\n" + "\n".join(f"  {label:<12} {text}" for label, text in self.rows())
 
     def _repr_html_(self) -> str:
-        return plotting.solution_html(self)
+        with where_arrays_are(self.system, "the tolerance"):
+            return plotting.solution_html(self)
 
 
 REMEDY = {

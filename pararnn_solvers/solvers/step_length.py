@@ -10,12 +10,14 @@ Those with parameters are values, as in :mod:`.linearization`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from pararnn_solvers import arrays
 from pararnn_solvers.checks import require_function, require_number, require_whole
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.iterate import Iterate, sequence_norm
@@ -72,10 +74,9 @@ class relaxed:
 
 
 def negligible(delta: Array, h: Array) -> Array:
-    """Tell for which sequences a step is below the rounding of every state it changes."""
+    """Tell, on the host, for which sequences a step is below the rounding of all it changes."""
     rounding = 2 * np.finfo(h.dtype).eps * np.abs(h)
-    result: Array = (np.abs(delta) <= rounding).all(axis=(0, 2))
-    return result
+    return arrays.on_host((np.abs(delta) <= rounding).all(axis=(0, 2)))
 
 
 def require_armijo(c: float, shrink: float) -> None:
@@ -104,13 +105,16 @@ def backtracking(
     alpha = 1.0
     while pending.any() and alpha >= least:
         part = iterate.system.part(iterate.h, 0, len(h), pending)
-        trial = iterate.h[:, pending] + h.dtype.type(alpha) * delta[:, pending]
+        left = arrays.positions(pending, h)
+        trial = iterate.h[:, left] + h.dtype.type(alpha) * delta[:, left]
         trial_f = part.evaluate(part.previous(trial))
         # Written so that a NaN in the trial counts as a refusal.
         good = sequence_norm(trial - trial_f) <= np.sqrt(1 - 2 * c * alpha) * merit[pending]
         taken = np.flatnonzero(pending)[good]
-        h[:, taken], f[:, taken] = trial[:, good], trial_f[:, good]
-        pending[taken] = False
+        if len(taken):
+            to, of = arrays.positions(taken, h), arrays.positions(good, h)
+            h[:, to], f[:, to] = trial[:, of], trial_f[:, of]
+            pending[taken] = False
         alpha *= shrink
     return iterate.moved(h, f, stalled=pending | negligible(h - iterate.h, iterate.h))
 
@@ -140,19 +144,63 @@ class anderson_mixing:
         reached = self.base(iterate, scan)
         g, f = reached.h, reached.h - iterate.h
         history = (*iterate.history, g, f)[-2 * (self.m + 1) :]
-        gs, fs = np.stack(history[0::2]), np.stack(history[1::2])
-        if len(gs) == 1:
+        if len(history) == 2:
             return iterate.moved(g, reached.known_f, stalled=reached.stalled, history=history)
-        mixed = g - mix(np.diff(gs, axis=0), np.diff(fs, axis=0), f)
+        mixed = g - mix(differences(history[0::2]), differences(history[1::2]), f)
         return iterate.moved(mixed, stalled=reached.stalled, history=history)
 
 
-def mix(dg: Array, df: Array, f: Array) -> Array:
-    """Return ``sum_j gamma_j dg_j`` with gamma the least-squares solution of ``df gamma = f``."""
-    correction = np.empty_like(f)
+def differences(values: Sequence[Array]) -> list[Array]:
+    """Return how much each value exceeds the one before it."""
+    return [after - before for before, after in pairwise(values)]
+
+
+def mix(dg: Sequence[Array], df: Sequence[Array], f: Array) -> Array:
+    """Return ``sum_j gamma_j dg_j`` with gamma the least-squares solution of ``df gamma = f``.
+
+    One gamma for each sequence. The columns are made orthogonal where they are; what is left of
+    the problem then, a triangular matrix of the size of gamma, is solved on the host.
+    """
+    df = list(df)
+    R = arrays.on_host(orthogonalize(df))
+    right = arrays.on_host(np.stack([inner(q, f) for q in df]))
+    gamma = np.zeros_like(right)
+    least = np.finfo(f.dtype).eps * (f.size // f.shape[1])  # as of the whole problem
     for b in range(f.shape[1]):
-        columns = df[:, :, b].reshape(len(df), -1).T
-        finite = np.isfinite(columns).all() and np.isfinite(f[:, b]).all()
-        gamma = np.linalg.lstsq(columns, f[:, b].ravel())[0] if finite else np.zeros(len(df))
-        correction[:, b] = np.tensordot(gamma.astype(f.dtype), dg[:, :, b], axes=1)
+        if np.isfinite(R[..., b]).all() and np.isfinite(right[:, b]).all():
+            gamma[:, b] = np.linalg.lstsq(R[..., b], right[:, b], rcond=least)[0]
+    weights = arrays.beside(gamma, f)
+    correction: Array = sum(w[:, None] * dg_j for w, dg_j in zip(weights, dg, strict=True))
     return correction
+
+
+def orthogonalize(columns: list[Array]) -> Array:
+    """Replace columns v_j by orthonormal q_i, and return R: ``v_j = sum_i R_ij q_i``.
+
+    Parameters
+    ----------
+    columns : list of m arrays, shape (T, batch, d)
+        Becomes the list of q_i, orthonormal for each sequence; 0 where nothing is left of a column.
+
+    Returns
+    -------
+    array, shape (m, m, batch)
+
+    Source: Gram-Schmidt, each column twice: Giraud, Langou & Rozložník 2005.
+    """
+    m, batch = len(columns), columns[0].shape[1]
+    R = np.zeros_like(columns[0], order="C", shape=(m, m, batch))
+    for j in range(m):
+        for i in [*range(j)] * 2:
+            share = inner(columns[i], columns[j])
+            R[i, j] += share
+            columns[j] = columns[j] - share[:, None] * columns[i]
+        R[j, j] = length = np.sqrt(inner(columns[j], columns[j]))
+        columns[j] = columns[j] / np.where(length > 0, length, 1)[:, None]
+    return R
+
+
+def inner(a: Array, b: Array) -> Array:
+    """Return the inner product of each sequence, shape (batch,)."""
+    product: Array = (a * b).sum(axis=(0, 2))
+    return product

@@ -81,7 +81,7 @@ class Stopping:
 
 def max_norm(v: Array) -> Array:
     """Return the maximum norm over the components, shape (T, batch); NaN if any is NaN."""
-    if v.shape[-1] == 0:
-        return np.zeros(v.shape[:-1], v.dtype)
+    if v.size == 0:
+        return np.zeros_like(v, shape=v.shape[:-1])
     norm: Array = np.abs(v).max(axis=-1)
     return norm

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from pararnn_solvers import arrays
 from pararnn_solvers.bidiagonal import BlockBidiagonal
 from pararnn_solvers.checks import require_number
+from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.iterate import Iterate, sequence_norm
 from pararnn_solvers.solvers.step_length import negligible
@@ -95,12 +97,23 @@ def trust_region(
     after a refusal. Each sequence has its own. A sequence whose damping exceeds `largest` is
     reported as stalled.
 
+    Raises
+    ------
+    InvalidInput
+        For arrays on a device: the band matrices are LAPACK's.
+
     Source: Moré 1978; Madsen, Nielsen & Tingleff 2004, section 3.2. As a parallel method for
     recurrences: Gonzalez et al. 2024 (arXiv 2407.19115), ELK, with ``damping = 1/sigma^2``.
     """
     require_damping("initial", initial)
     require_damping("largest", largest)
     require_number("factor", factor, lambda factor: factor > 1, "a number > 1, such as 4")
+    if arrays.is_device_array(iterate.h):
+        raise InvalidInput(
+            "Levenberg-Marquardt solves band matrices by LAPACK, on the host, and the arrays are "
+            f"on {arrays.place(iterate.h)}; use windowed(newton(), length) or damped_newton(), or "
+            "pass host arrays: a.get()"
+        )
     F, damping = iterate.residual, iterate.damping
     if damping is None:
         damping = np.full(F.shape[1], float(initial))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pararnn_solvers import arrays
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers import guess as guesses
 from pararnn_solvers.solvers.iterate import Iterate
@@ -27,7 +28,7 @@ class State:
     h : array, shape (T, batch, d)
         The current states, converged or not (with multiple shooting: at the ends of chunks).
         The solver's own array: copy what must outlast the call.
-    residual_norm : array, shape (batch,)
+    residual_norm : NumPy array, shape (batch,)
         Greatest residual of each sequence in the maximum norm, so far as it was iterated.
     converged_steps : int
         All sequences meet the tolerance up to here.
@@ -47,6 +48,7 @@ class Unsolved:
 
     A sequence is *open* until it has a status. It is *iterating* while its steps between start and
     stop are not all converged; with a window it may be open and wait for the window to move on.
+    States are where the system is; all that is known of a sequence as a whole is on the host.
 
     Parameters
     ----------
@@ -103,13 +105,13 @@ class Unsolved:
             iterate = repaired(iterate)
         norm = iterate.norm
         done = norm <= self.stopping.allowed(iterate.size)  # False for NaN
-        converged_steps = np.logical_and.accumulate(done, axis=0).sum(axis=0)
+        converged_steps = arrays.on_host(arrays.leading(done))
         self._keep(iterate)
-        self.norm[self.iterating] = norm.max(axis=0)
+        self.norm[self.iterating] = arrays.on_host(norm.max(axis=0))
         self.norms.append(np.maximum(self.norm_before, self.norm))
         self._track(converged_steps)
 
-        goes_on = self._close(iterate, norm, done)
+        goes_on = self._close(iterate, norm, converged_steps == len(norm))
         prefix = int(np.min(converged_steps[goes_on], initial=len(norm)))
         self._report(prefix)
         return self._advance(iterate, norm, prefix, goes_on) if self.open.any() else None
@@ -117,7 +119,7 @@ class Unsolved:
     def _keep(self, iterate: Iterate) -> None:
         """Put the states of an iterate in their place; or make them the place."""
         if not self.iterating.all():
-            self.h[self.start : self.stop, self.iterating] = iterate.h
+            self.h[self.start : self.stop, arrays.positions(self.iterating, self.h)] = iterate.h
         elif iterate.fused and iterate.h.shape == self.h.shape:  # and nothing remembers them
             self.h = iterate.h
         else:
@@ -132,13 +134,13 @@ class Unsolved:
         self.moved_at[reached > self.reached] = self.n_iter
         self.reached = np.maximum(self.reached, reached)
 
-    def _close(self, iterate: Iterate, norm: Array, done: Array) -> Array:
+    def _close(self, iterate: Iterate, norm: Array, solved: Array) -> Array:
         """Give a status to each sequence that ends here; return which go on iterating."""
-        solved = done.all(axis=0)
         none = np.zeros_like(solved)
         spent = self.n_iter - self.moved_at[self.iterating] >= self.stopping.max_iter
         # Later steps of a window may overflow: they are repaired as it moves.
-        finite = np.isfinite(norm.max(axis=0) if self.window is None else norm[0])
+        judged = self.norm[self.iterating] if self.window is None else arrays.on_host(norm[0])
+        finite = np.isfinite(judged)
         ends = {
             Status.CONVERGED: solved if self.stop == len(self.h) else none,
             Status.DIVERGED: ~finite,
@@ -167,9 +169,10 @@ class Unsolved:
         """Leave converged prefixes and closed sequences behind; let the window move."""
         if prefix == 0 and goes_on.all():
             return iterate
-        behind = np.where(self.open, self.norm, 0) if prefix else np.zeros_like(self.norm)
-        behind[self.iterating] = norm[:prefix].max(axis=0, initial=0)
-        self.norm_before = np.maximum(self.norm_before, behind)
+        if prefix:
+            behind = np.where(self.open, self.norm, 0)
+            behind[self.iterating] = arrays.on_host(norm[:prefix].max(axis=0))
+            self.norm_before = np.maximum(self.norm_before, behind)
         self.iterating[self.iterating] = goes_on
 
         self.start, old_stop = self.start + prefix, self.stop
@@ -181,7 +184,8 @@ class Unsolved:
     def _extend(self, iterate: Iterate, old_stop: int) -> Iterate:
         """Let new steps into the window, for all open sequences; methods start afresh in it."""
         if self.hold:
-            self.h[old_stop : self.stop, self.open] = self.h[old_stop - 1, self.open]
+            held = arrays.positions(self.open, self.h)
+            self.h[old_stop : self.stop, held] = self.h[old_stop - 1, held]
         known_f = None
         if not iterate.fused:
             same = (self.iterating == self.open).all()
@@ -190,7 +194,7 @@ class Unsolved:
         self.iterating = self.open.copy()
         return Iterate(
             system=self.system.part(self.h, self.start, self.stop, self.open),
-            h=self.h[self.start : self.stop, self.open],
+            h=self.h[self.start : self.stop, arrays.positions(self.open, self.h)],
             known_f=known_f,
             number=iterate.number,
             fused=iterate.fused,
@@ -198,7 +202,8 @@ class Unsolved:
 
     def _f(self, start: int, stop: int) -> Array:
         part = self.system.part(self.h, start, stop, self.open)
-        return part.evaluate(part.previous(self.h[start:stop, self.open]))
+        h = self.h[start:stop, arrays.positions(self.open, self.h)]
+        return part.evaluate(part.previous(h))
 
     def solution(self, scan: Scan) -> Solution:
         """Return what was reached."""

@@ -41,12 +41,13 @@ class Input(NamedTuple):
 
         A shared entry of x or h has shape (..., 1), and one of theta shape ().
         """
+        array = array if hasattr(array, "shape") else np.asarray(array)
         if self.group == "theta" and not self.channels:
-            return np.asarray(array)[self.position]
+            return array[self.position]
         n = self.channels or 1
         *index, last = self.position
         lead = index if self.group == "theta" else [Ellipsis]
-        return np.asarray(array)[(*lead, slice(last * n, (last + 1) * n))]
+        return array[(*lead, slice(last * n, (last + 1) * n))]
 
     def add(self, array: Any, values: Any) -> None:
         """Add values, one per channel, to where this input is in an array of its leaf's shape."""

@@ -85,10 +85,13 @@ class StagedTrace:
         inputs = [n.value for n in nodes if n.op == "input" and not isinstance(n.value, Column)]
         return sorted({i.leaf for i in inputs if i.group == "theta"})
 
-    def weights(self, theta: Any) -> dict[int, Array]:
-        """Return all matrices and parameters for some theta, by their place on the tape."""
+    def weights(self, theta: Any, asarray: Callable[..., Array] = np.asarray) -> dict[int, Array]:
+        """Return all matrices and parameters for some theta, by their place on the tape.
+
+        ``asarray`` is NumPy's, or CuPy's for arrays on a device.
+        """
         matrices = (product.matrix for product in self.products)
-        return self.tape.replay(theta, sorted({*self.parameters, *matrices}))
+        return self.tape.replay(theta, sorted({*self.parameters, *matrices}), asarray)
 
     def place(self, column: Column) -> tuple[int, int]:
         """Return the number of the product that yields a column, and the first one there."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pararnn_solvers.autodiff.trace.graph import Node, reachable
-from pararnn_solvers.autodiff.trace.source import Source, function_calls, source
+from pararnn_solvers.autodiff.trace.source import PYTHON, Dialect, Source, function_calls, source
 from pararnn_solvers.autodiff.trace.staged import StagedTrace
 
 __all__ = ["Stage", "Stored", "cut"]
@@ -48,8 +48,16 @@ class Stage:
         return self.code.arguments
 
 
-def cut(trace: StagedTrace) -> tuple[tuple[Stage, ...], dict[int, int], int]:
+def cut(
+    trace: StagedTrace, dialect: Dialect = PYTHON
+) -> tuple[tuple[Stage, ...], dict[int, int], int]:
     """Cut a trace before the products of each level.
+
+    Parameters
+    ----------
+    trace : StagedTrace
+    dialect : Dialect, optional
+        In which the code of stages is written.
 
     Returns
     -------
@@ -72,13 +80,14 @@ def cut(trace: StagedTrace) -> tuple[tuple[Stage, ...], dict[int, int], int]:
         later = [node for p in trace.products if p.level > level for node in p.operand]
         outputs += _shared(outputs, [*trace.outputs, *later], known)
         if outputs:
-            stages.append(Stage(level, _code(trace, outputs, known), len(outputs), stored))
+            stages.append(Stage(level, _code(trace, outputs, known, dialect), len(outputs), stored))
             for number, node in enumerate(outputs, stored):
                 if node.args and node.id not in known:
                     known[node.id] = trace.graph.input(Stored(f"stored{number}", number))
             stored += len(outputs)
     last = levels[-1] + 1 if levels else 1
-    stages.append(Stage(last, _code(trace, trace.outputs, known), len(trace.outputs), 0))
+    code = _code(trace, trace.outputs, known, dialect)
+    stages.append(Stage(last, code, len(trace.outputs), 0))
     return tuple(stages), operands, stored
 
 
@@ -106,7 +115,9 @@ def _shared(outputs: Sequence[Node], later: Sequence[Node], known: dict[int, Nod
     return [found[i] for i in sorted(found)]
 
 
-def _code(trace: StagedTrace, outputs: Iterable[Node], known: dict[int, Node]) -> Source:
+def _code(
+    trace: StagedTrace, outputs: Iterable[Node], known: dict[int, Node], dialect: Dialect
+) -> Source:
     """Write the source of some nodes, starting from those that are known."""
     new: dict[int, Node] = {}
     outputs = list(outputs)
@@ -114,4 +125,4 @@ def _code(trace: StagedTrace, outputs: Iterable[Node], known: dict[int, Node]) -
         args = [new[arg.id] for arg in node.args]
         made = node.graph.apply(node.op, *args) if args else node
         new[node.id] = known.get(node.id, made)
-    return source({f"f{i}": new[node.id] for i, node in enumerate(outputs)}, trace.dtype)
+    return source({f"f{i}": new[node.id] for i, node in enumerate(outputs)}, trace.dtype, dialect)

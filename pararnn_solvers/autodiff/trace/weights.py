@@ -111,7 +111,9 @@ class Tape:
             return Weight(self, result, index)
         return result  # a shape, a rank, a dtype
 
-    def replay(self, theta: Any, wanted: Iterable[int]) -> dict[int, Any]:
+    def replay(
+        self, theta: Any, wanted: Iterable[int], asarray: Callable[..., Any] = np.asarray
+    ) -> dict[int, Any]:
         """Repeat the calls for other parameters.
 
         Parameters
@@ -120,6 +122,8 @@ class Tape:
             Like that of the trace.
         wanted : iterable of int
             Places of weights.
+        asarray : callable, optional
+            That of the library whose arrays theta has: arrays of numbers in `step` become such.
 
         Returns
         -------
@@ -135,7 +139,9 @@ class Tape:
         leaves, known = tree.flatten(theta)[0], dict[int, Any]()
 
         def find(place: Any) -> Any:
-            return known[place.number] if isinstance(place, _Place) else place
+            if isinstance(place, _Place):
+                return known[place.number]
+            return asarray(place) if isinstance(place, np.ndarray) else place
 
         with np.errstate(all="ignore"):
             for index in self._needed(wanted):
@@ -143,14 +149,15 @@ class Tape:
                 if function is None:
                     known[index] = leaves[args]
                 else:
-                    known[index] = function(*_mapped(find, args), **_mapped(find, kwargs))
+                    result = function(*_mapped(find, args), **_mapped(find, kwargs))
+                    known[index] = asarray(result) if isinstance(result, np.ndarray) else result
         for i in wanted:
             if np.shape(known[i]) != self.shapes[i]:
                 raise InvalidInput(
                     f"an array computed from theta has shape {np.shape(known[i])}, in the trace "
                     f"it had {self.shapes[i]}; trace step again for this theta"
                 )
-        return {i: np.asarray(known[i], self.context.dtype, order="C") for i in wanted}
+        return {i: asarray(known[i], self.context.dtype, order="C") for i in wanted}
 
     def forget_values(self) -> None:
         """Let go of theta, which is not needed after the trace."""
