@@ -7,6 +7,7 @@ The blocks A are the exact ones at the returned states, whatever method found th
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -70,9 +71,9 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
     Source: Griewank & Walther 2008, chapter 3; Danieli et al. 2025 (arXiv 2510.21450), section 3.3.
     """
     dh = like("dh", dh, solution.h)
-    if solution.system.program is not None and kernels_agree(solution):
-        return compiled_gradients(solution, np.ascontiguousarray(dh))
     with where_arrays_are(solution.system, "gradients"):
+        if solution.system.program is not None and kernels_agree(solution):
+            return compiled_gradients(solution, np.ascontiguousarray(dh, like=dh))
         return pulled_back(solution, dh)
 
 
@@ -104,6 +105,7 @@ def kernels_agree(solution: Solution) -> bool:
     first = replace(system, x=x, steps=1, tally=Tally())
     h = solution.h[:1]
     lam = np.random.default_rng(0).uniform(0.5, 1.5, h.shape).astype(h.dtype)
+    lam = arrays.beside(lam, h)
     ours = compiled_gradients(replace(solution, system=first, h=h), lam)
     dtheta, dx = local_products(first, first.previous(h), lam)
     of_theta = (matching_leaves(system.theta, found) for found in (ours.theta, dtheta))
@@ -113,9 +115,8 @@ def kernels_agree(solution: Solution) -> bool:
 
 def compiled_gradients(solution: Solution, dh: Array) -> Gradients:
     """Return the gradients by kernels, all in one reversed pass."""
-    from pararnn_solvers.compiled.gradients import pull_back  # imports Numba
-
     system, program = solution.system, solution.system.program
+    pull_back = importlib.import_module(program.gradients).pull_back
     T, d = len(solution.h), solution.h.shape[-1]
     h0 = system.h0.reshape(-1, d)
     h = solution.h.reshape(T, len(h0), d)
@@ -131,7 +132,10 @@ def compiled_gradients(solution: Solution, dh: Array) -> Gradients:
 
     dx, dh0, products = pull_back(program, x, h0, h, dh.reshape(h.shape), solve_adjoint)
     leaves, rebuild = tree.flatten(system.theta)
-    found = [np.zeros_like(leaf) if tree.is_differentiable(leaf) else None for leaf in leaves]
+    found = [
+        arrays.beside(np.zeros_like(leaf), h) if tree.is_differentiable(leaf) else None
+        for leaf in leaves
+    ]
     for parameter, product in zip(program.parameters, products, strict=True):
         parameter.add(found[parameter.leaf], product)
     if dx is not None and system.x is not None:

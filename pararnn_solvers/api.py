@@ -126,7 +126,7 @@ def solve(
     chosen, (backend_name, scan) = solvers.load(method), load_backend(backend, system.h0)
     label = f"{method}()" if isinstance(method, str) else str(chosen)
     with where_arrays_are(system, label):
-        flat = with_kernels(with_one_batch_axis(system), backend, compiled)
+        flat = with_program(with_one_batch_axis(system), backend, compiled)
         if not (flat.is_compiled and solvers.reads_drives(chosen)):
             check_inputs(system)
         if not flat.is_compiled:
@@ -179,31 +179,13 @@ def rollout(
     system = make_system(recurrence, x, h0, theta, steps)
     with where_arrays_are(system, "rollout"):
         check_inputs(system)
-        flat = with_kernels(with_one_batch_axis(system), "auto", compiled)
+        flat = with_program(with_one_batch_axis(system), "auto", compiled)
         h = system.empty()
         if not flat.is_compiled:
             rollout_system(system, h)  # whose batch axes `step` may tell apart
         else:
             rollout_system(flat, h.reshape(flat.shape))
     return h
-
-
-def with_kernels(system: System, backend: Any, compiled: bool | None) -> System:
-    """Return the system with the program of its step where there are kernels for it.
-
-    Raises
-    ------
-    InvalidInput, NotTraceable
-        With ``compiled=True``: why there are none.
-    """
-    if not arrays.is_device_array(system.h0):
-        return with_program(system, backend, compiled)
-    if compiled:
-        raise InvalidInput(
-            "compiled=True is impossible: there are no kernels of step for arrays on "
-            f"{arrays.place(system.h0)} yet; leave it out, or pass host arrays: a.get()"
-        )
-    return system
 
 
 def load_backend(backend: Any, h0: Any = None) -> tuple[str, linear.Scan]:

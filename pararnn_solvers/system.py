@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -97,7 +98,7 @@ class System:
         """Return ``f(h_{t-1}, x_t)`` at all steps at once, checked for shape and dtype."""
         if self.program is not None:
             self.count(previous)
-            f = numba_kernels().evaluate(self.program, previous, self.x)
+            f = kernels_of(self.program).evaluate(self.program, previous, self.x)
             return cast(Array, f)
         f = np.empty_like(previous)
         for part in self.slabs(1):
@@ -148,7 +149,7 @@ class System:
             x = None if self.x is None else self.x[part]
             if self.program is not None:
                 self.count(previous[part])
-                A = numba_kernels().linearize(self.program, previous[part], x)[1]
+                A = kernels_of(self.program).linearize(self.program, previous[part], x)[1]
             else:
                 f, A = self.apply(self.recurrence.linearize, previous[part], x)
                 checked(f, previous[part])
@@ -211,17 +212,15 @@ class System:
         return replace(whole_chunks, program=None, dense=None)  # they are of a single step
 
 
-def numba_kernels() -> Any:
-    """Import the kernels, and with them Numba, when there is a program to run."""
-    from pararnn_solvers.compiled import numba_kernels
-
-    return numba_kernels
+def kernels_of(program: Any) -> Any:
+    """Import the module that runs a program, when there is one to run."""
+    return importlib.import_module(program.kernels)
 
 
 def fuses(system: System) -> bool:
-    """Tell whether a kernel makes Newton iterations in one pass: where rows fill vectors."""
+    """Tell whether a kernel makes Newton iterations in one pass."""
     program = system.program
-    return program is not None and 0 not in system.shape and numba_kernels().in_rows(program)
+    return program is not None and 0 not in system.shape and kernels_of(program).iterates(program)
 
 
 def compose(recurrence: Recurrence, chunk: int) -> Recurrence:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pararnn_solvers import tree
 from pararnn_solvers.autodiff.trace.graph import Node
@@ -59,6 +59,8 @@ class DenseCudaProgram:
     code: str
     numbers: int
     levels: int
+    kernels: ClassVar[str] = "pararnn_solvers.compiled.cuda_dense_shooting"
+    shooting: ClassVar[str] = "pararnn_solvers.compiled.cuda_dense_shooting"
 
     @property
     def in_step(self) -> list[tuple[int, Product]]:

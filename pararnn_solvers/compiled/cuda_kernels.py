@@ -82,6 +82,11 @@ class Padding(NamedTuple):
     group: int
 
 
+def iterates(_: CudaProgram) -> bool:
+    """Tell whether a kernel makes whole Newton iterations: always."""
+    return True
+
+
 def padding(n: int) -> Padding:
     """Return the groups for n channels: the power of two that holds them, a warp at most."""
     group = min(WARP, 1 << max(0, n - 1).bit_length())
@@ -301,7 +306,6 @@ def chunk_ends(
     launched: Launch,
     shape: tuple[int, ...],
     arrays: tuple[Array, ...],
-    scan: Any = None,
 ) -> Array:
     """Return what each chunk leaves to the next, from the linear map that a kernel finds."""
     from pararnn_solvers.linear import cupy_scan
@@ -311,12 +315,12 @@ def chunk_ends(
     blocks = xp.empty((P, B, k, k, n), program.dtype)
     rhs = xp.empty((P, B, k * n), program.dtype)
     run(program, name, launched, shape, (*arrays, blocks, rhs))
-    found: Array = xp.ascontiguousarray((scan or cupy_scan.scan)(blocks[: P - 1], rhs[: P - 1]))
+    found: Array = cupy_scan.scan(blocks[: P - 1], rhs[: P - 1])
     return found
 
 
 def pull_back(
-    program: CudaProgram, x: Array | None, h0: Array, h: Array, g: Array, scan: Any = None
+    program: CudaProgram, x: Array | None, h0: Array, h: Array, g: Array, solve: Any = None
 ) -> tuple[Array | None, Array, Array]:
     """Return the gradients by x, by h0, and by each parameter and channel, shape (q, n).
 
@@ -324,8 +328,8 @@ def pull_back(
     ----------
     g : array, shape (T, B, d)
         The gradient by the states.
-    scan : callable, optional
-        Solves the linear recurrence over chunks.
+    solve : callable, optional
+        What kernels on the CPU fall back on; here nothing does.
 
     Notes
     -----
@@ -347,7 +351,7 @@ def pull_back(
     inputs, carries = (row, state, state), xp.empty(0, h.dtype)
     if T > S:
         launched = plan(program, h.shape, S, inputs, BACKWARD)
-        carries = chunk_ends(program, "adjoint_maps", launched, h.shape, arrays, scan)
+        carries = chunk_ends(program, "adjoint_maps", launched, h.shape, arrays)
     width, group = padding(n) if shared_drives(program) else Padding(n, 1)
     launched = plan(program, h.shape, S, (*inputs, row._replace(numbers=0)), BACKWARD, width)
     dh0 = xp.empty(h0.shape, h.dtype)

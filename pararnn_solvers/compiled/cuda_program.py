@@ -26,7 +26,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -88,6 +88,9 @@ class CudaProgram(Program):
     """
 
     fast_math: bool = False
+    kernels: ClassVar[str] = "pararnn_solvers.compiled.cuda_kernels"
+    shooting: ClassVar[str] = "pararnn_solvers.compiled.cuda_shooting"
+    gradients: ClassVar[str] = "pararnn_solvers.compiled.cuda_kernels"
 
     def with_parameters(self, theta: Any) -> CudaProgram:
         """Return the same program with the values of other parameters, on the current device."""

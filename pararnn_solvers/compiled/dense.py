@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numba import uint64
@@ -71,6 +71,8 @@ class DenseProgram:
     stored: int
     text: str
     march: Any
+    kernels: ClassVar[str] = "pararnn_solvers.compiled.dense_shooting"
+    shooting: ClassVar[str] = "pararnn_solvers.compiled.dense_policy"
 
     @property
     def in_step(self) -> list[tuple[int, Product]]:

@@ -55,6 +55,11 @@ def in_rows(program: Program) -> bool:
     return program.n >= vector_size(program)
 
 
+def iterates(program: Program) -> bool:
+    """Tell whether a kernel makes whole Newton iterations: where rows fill vectors."""
+    return in_rows(program)
+
+
 def lanes_of_a_tile(program: Program, m: int) -> int:
     """Return how many lanes make a tile that stays in the cache: four vectors at most."""
     size = vector_size(program)

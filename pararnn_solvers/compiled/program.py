@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -61,10 +61,16 @@ class Program:
     ----------
     drives, parameters : tuple of Input
         What the step uses of x and of theta.
+    kernels, shooting, gradients : str
+        Modules that run such a program: passes over a trajectory, chunks of time and their choice,
+        the reversed pass.
     """
 
     trace: Trace
     theta: Array
+    kernels: ClassVar[str] = "pararnn_solvers.compiled.numba_kernels"
+    shooting: ClassVar[str] = "pararnn_solvers.compiled.shooting_policy"
+    gradients: ClassVar[str] = "pararnn_solvers.compiled.gradients"
 
     @property
     def k(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -137,28 +138,26 @@ def choose(system: System) -> tuple[Newton | Sequential | CompiledShooting, str]
 
 def choose_compiled(system: System) -> tuple[CompiledShooting | Sequential, str]:
     """Return the method where kernels run: stepping, or shooting where that must be faster."""
-    from pararnn_solvers.compiled import dense_policy  # imports Numba
-    from pararnn_solvers.compiled import shooting_policy as policy
+    from pararnn_solvers.compiled.shooting_policy import AHEAD  # imports Numba
 
     T, batch, _ = system.shape
     if 0 in system.shape:
         return sequential(), "there is nothing to compute"
+    program = system.program or system.dense
+    policy = importlib.import_module(program.shooting)
     if system.dense is not None:
-        memory = dense_policy.forgetting(system.dense, system.x, system.h0, system.theta, T)
-    elif policy.keeps_busy(system.program, batch, T):
-        if policy.keeps_busy(system.program, batch):
-            return sequential(), "the channels and sequences of a step fill the processor's vectors"
+        memory = policy.forgetting(program, system.x, system.h0, system.theta, T)
+    elif policy.keeps_busy(program, batch, T):
+        if policy.keeps_busy(program, batch):
+            return sequential(), "the channels and sequences of a step fill the processor"
         return sequential(), f"{T} steps are too few for chunks to pay"
     else:
-        memory = policy.forgetting(system.program, system.x, system.h0, T)
+        memory = policy.forgetting(program, system.x, system.h0, T)
     if memory.steps == np.inf:
         return sequential(), f"perturbations change by exp({memory.rate:+.2g}) a step"
     forgotten = f"what came before is forgotten in {memory.steps:.0f} steps"
-    if system.dense is not None:
-        chunk, cost = dense_policy.best_chunk(system.dense, batch, T, memory)
-    else:
-        chunk, cost = policy.best_chunk(system.program, batch, T, memory)
-    if cost > policy.AHEAD:
+    chunk, cost = policy.best_chunk(program, batch, T, memory)
+    if cost > AHEAD:
         return sequential(), f"{forgotten}; chunks would not pay"
     return CompiledShooting(chunk, bool(memory.steps <= chunk)), forgotten
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pararnn_solvers.linear import Scan, alignment
+from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.guess import resolve
 from pararnn_solvers.solvers.sequential import finite_sequences
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Status, Stopping
 from pararnn_solvers.solvers.unsolved import Observer, State
-from pararnn_solvers.system import System
+from pararnn_solvers.system import System, kernels_of
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,19 @@ class CompiledShooting:
         observe: Observer | None = None,
     ) -> Solution:
         """Fill the trajectory; see :mod:`pararnn_solvers.compiled.shooting`."""
-        from pararnn_solvers.compiled import dense_shooting, shooting_policy  # imports Numba
-
         x, h0, bounds = system.x, system.h0, stopping.bounds(system.h0.dtype)
-        h = alignment.empty(system.shape, h0.dtype)
+        h = system.empty()
         shot: Any
         if system.dense is not None:
-            shot = dense_shooting.shoot_dense(
+            shot = kernels_of(system.dense).shoot_dense(
                 system.dense, x, h0, system.theta, h, bounds=bounds, chunk=self.chunk
             )
         else:
             if guess is not None:
                 guess = resolve(guess, system)[self.chunk - 1 :: self.chunk]
             options = (bounds, scan, stopping.max_iter, guess, self.forgets)
-            shot = shooting_policy.shoot_either(system.program, x, h0, h, self.chunk, *options)
+            shooting = importlib.import_module(system.program.shooting)
+            shot = shooting.shoot_either(system.program, x, h0, h, self.chunk, *options)
         system.tally.steps += shot.evaluations
         status = np.full(h.shape[1], Status.MAX_ITER, object)
         status[shot.joined] = Status.CONVERGED

@@ -12,7 +12,7 @@ import numpy as np
 from pararnn_solvers import arrays
 from pararnn_solvers.bidiagonal import BlockBidiagonal
 from pararnn_solvers.solvers.stopping import max_norm
-from pararnn_solvers.system import System, numba_kernels
+from pararnn_solvers.system import System, kernels_of
 from pararnn_solvers.typing import Array
 
 
@@ -87,7 +87,7 @@ class Iterate:
             return self.known_pass
         system = self.system
         system.count(self.h)
-        found: tuple[Array, Array] = numba_kernels().newton_pass(
+        found: tuple[Array, Array] = kernels_of(system.program).newton_pass(
             system.program, system.x, system.h0, self.h
         )
         return found
@@ -126,10 +126,10 @@ class Iterate:
         self, system: System, part_of: Callable[[Array], Array]
     ) -> tuple[Array, Array]:
         moved, norms = self.newton_pass
-        moved = np.ascontiguousarray(part_of(moved))  # this iterate is left behind
+        moved = np.ascontiguousarray(part_of(moved), like=moved)  # this iterate is left behind
         if len(moved):  # the prefix was left as it is, so that the first open state is f
             x = None if system.x is None else system.x[:1]
-            moved[:1] = numba_kernels().evaluate(system.program, system.h0[None], x)
+            moved[:1] = kernels_of(system.program).evaluate(system.program, system.h0[None], x)
         return moved, np.stack([part_of(norm) for norm in norms])
 
     def restrict(self, system: System, steps: slice, sequences: Array) -> Iterate:

@@ -14,7 +14,7 @@ from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Status, Stopping, max_norm
 from pararnn_solvers.solvers.unsolved import Observer, State
-from pararnn_solvers.system import System, checked, numba_kernels
+from pararnn_solvers.system import System, checked, kernels_of
 from pararnn_solvers.typing import Array
 
 
@@ -26,16 +26,15 @@ def rollout_system(system: System, h: Array, start: int = 0) -> bool:
     Cost: T - start calls of `step`, each on one state a sequence; or one kernel.
     """
     if system.dense is not None:
-        from pararnn_solvers.compiled.dense_shooting import rollout_dense  # imports Numba
-
         rest = system.part(h, start, len(h), np.ones(h.shape[1], bool))
         system.count(h[start:])
+        rollout_dense = kernels_of(system.dense).rollout_dense
         rollout_dense(system.dense, rest.x, rest.h0, system.theta, h[start:], steps=rest.steps)
         return False
     if system.program is not None:
         rest = system.part(h, start, len(h), np.ones(h.shape[1], bool))
         system.count(h[start:])
-        return bool(numba_kernels().rollout(system.program, rest.x, rest.h0, h[start:]))
+        return bool(kernels_of(system.program).rollout(system.program, rest.x, rest.h0, h[start:]))
     state = system.h0 if start == 0 else h[start - 1]
     for t in range(start, len(h)):
         x = None if system.x is None else system.x[t]

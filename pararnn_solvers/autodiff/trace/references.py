@@ -78,7 +78,8 @@ def signature(step: Callable[..., Any], h: Any, x: Any, theta: Any, k: int) -> t
     -----
     Cost: about a microsecond for each name in `step`.
     """
-    shapes = (k, h.shape[-1], h.dtype, None if x is None else (x.shape[-1], x.dtype))
+    drives = None if x is None else (x.shape[-1], x.dtype)
+    shapes = (k, type(h), h.shape[-1], h.dtype, drives)
     leaves, names = tree.flatten(theta)[0], set[str]()
     references = tuple(_function(step, set(), names))
     return shapes, tuple(_containers(theta, names)), tuple(map(_leaf, leaves)), references
