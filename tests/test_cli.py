@@ -255,6 +255,13 @@ def test_solver_options_reach_the_solver(solve):
     assert len(report["residual_norms"]) == report["n_iter"] + 1
 
 
+def test_a_solve_on_a_device_writes_what_one_on_the_host_does(here, capsys, device):
+    assert main([*own("--output", "host.npy", "--method", "newton")]) == 0
+    assert main([*own("--output", "gpu.npy", "--method", "newton", "--backend", "cupy")]) == 0
+    capsys.readouterr()
+    np.testing.assert_allclose(np.load("gpu.npy"), np.load("host.npy"), atol=1e-10)
+
+
 def test_many_iterations_are_not_all_printed(here, capsys):
     assert main([*own("--method", "windowed(newton(), 16)")]) == 0
     out = capsys.readouterr().out

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pararnn_solvers import api, linear
+from pararnn_solvers import api, arrays, linear, tree
 from pararnn_solvers.cli.arguments import PROGRAM
 from pararnn_solvers.cli.files import check_destination, write_whole
 from pararnn_solvers.cli.problem import Problem, build_problem
@@ -29,6 +29,7 @@ from pararnn_solvers.errors import (
     NotTraceable,
     PararnnError,
 )
+from pararnn_solvers.linear import cuda
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.typing import Array
 
@@ -59,14 +60,15 @@ def run_solve(args: Namespace) -> int:
     except Exception as error:
         print_traceback(error, problem)
         return 1
+    states = arrays.on_host(solution.h)
     if output and solution.success:
-        write_whole(output, lambda file: np.save(file, solution.h))
+        write_whole(output, lambda file: np.save(file, states))
     if plot:
         write_plot(plot, solution)
     difference = None
     if solution.success and (problem.builtin if args.compare is None else args.compare):
         h, times["step_loop"] = timed(lambda: step_loop(problem))
-        difference = float(np.max(np.abs(h - solution.h), initial=0))
+        difference = float(np.max(np.abs(h - states), initial=0))
     say(summarize(solution, times, difference))
     written = {"output": output if solution.success else None, "plot": plot or None}
     for path in filter(None, written.values()):
@@ -123,12 +125,18 @@ def solve_and_time(
 
 
 def solve(problem: Problem, options: dict[str, Any], **more: Any) -> Solution:
-    """Call the package's ``solve``."""
+    """Call the package's ``solve``; for the backend cupy, on copies of the arrays on a device."""
+    x, h0, theta = problem.x, problem.h0, problem.theta
+    if options["backend"] == "cupy":
+        copy = cuda.cupy().asarray
+        leaves, rebuild = tree.flatten(theta)
+        theta = rebuild([copy(a) if isinstance(a, np.ndarray) else a for a in leaves])
+        x, h0 = None if x is None else copy(x), copy(h0)
     return api.solve(
         problem.recurrence,
-        problem.x,
-        problem.h0,
-        problem.theta,
+        x,
+        h0,
+        theta,
         steps=problem.steps,
         **options,
         **more,
