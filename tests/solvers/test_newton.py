@@ -49,7 +49,7 @@ def check_prefixes(case, linearization, guess):
     allowed = rounding(case) / (1 - case.lipschitz)
     for i, h in enumerate(states):
         assert np.max(np.abs(h[:i] - expected[:i]), initial=0) <= allowed
-    # Bits of f may depend on where in an array a state is: then that much is left after T iterations.
+    # Bits of f may depend on where in an array a state is: then its rounding is left after T.
     assert solution.residual_norms[: case.steps + 1][-1].max() <= rounding(case)
     assert np.max(np.abs(solution.h - expected)) <= allowed
 
