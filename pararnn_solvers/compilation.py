@@ -49,8 +49,9 @@ def with_program(system: System, backend: Any, compiled: bool | None) -> System:
     if reason:
         raise InvalidInput(f"compiled=True is impossible: {reason}; leave out one of them")
     key = signature_of(system)
-    if key in _known:
-        program, dense = _known[key]
+    known = _known.get(key)  # another thread may forget it
+    if known is not None:
+        program, dense = known
         program = program and program.with_parameters(system.theta)
         return replace(system, program=program, dense=dense)
     try:
@@ -129,9 +130,12 @@ def makers(on_device: bool) -> Makers:
     """Return what makes programs for arrays on the host, where that imports Numba, or a device."""
     if on_device:
         from pararnn_solvers.compiled.cuda_dense import compile_dense_cuda, trace_dense
+        from pararnn_solvers.compiled.cuda_dense_launch import require_room
         from pararnn_solvers.compiled.cuda_program import device_program
 
-        return Makers(device_program, lambda *args: compile_dense_cuda(trace_dense(*args)))
+        return Makers(
+            device_program, lambda *args: require_room(compile_dense_cuda(trace_dense(*args)))
+        )
     from pararnn_solvers.autodiff.trace.staged import trace_staged
     from pararnn_solvers.compiled.dense import compile_dense
     from pararnn_solvers.compiled.program import program

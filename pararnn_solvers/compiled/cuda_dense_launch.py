@@ -20,11 +20,11 @@ import numpy as np
 from pararnn_solvers.autodiff.trace.staged import StagedTrace
 from pararnn_solvers.compiled.cuda_dense import DenseCudaProgram
 from pararnn_solvers.compiled.cuda_dense_data import Data
-from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.errors import NotTraceable
 from pararnn_solvers.linear import cuda
 from pararnn_solvers.typing import Array
 
-__all__ = ["Launch", "launch", "plan", "step_time"]
+__all__ = ["Launch", "launch", "plan", "require_room", "step_time"]
 
 THREADS, WARP = 256, 32  # of a block, as in dense.cu
 WARPS = THREADS // WARP
@@ -72,14 +72,18 @@ class Launch(NamedTuple):
 def plan(program: DenseCudaProgram, rows: int) -> Launch:
     """Return the cheapest way to take so many rows through a step."""
     sms = cuda.multiprocessors()
-    room = cuda.cupy().cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
-    options = launches(program, sms, int(room))
+    options = launches(program, sms, cuda.attribute("MaxSharedMemoryPerBlockOptin"))
     if not options:
-        raise InvalidInput(
-            f"states of {program.trace.channels} channels do not fit in a multiprocessor's memory; "
-            "pass compiled=False"
+        raise NotTraceable(
+            f"states of {program.trace.channels} channels do not fit in a multiprocessor's memory"
         )
     return min(options, key=lambda option: waves(option, rows, sms) * option.cycles)
+
+
+def require_room(program: DenseCudaProgram) -> DenseCudaProgram:
+    """Return a program, or raise NotTraceable if no block has room for one row of it."""
+    plan(program, 1)
+    return program
 
 
 @lru_cache(maxsize=64)

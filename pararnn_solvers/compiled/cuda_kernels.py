@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pararnn_solvers.checks import all_finite
 from pararnn_solvers.compiled.cuda_program import CudaProgram
 from pararnn_solvers.linear import cuda
 from pararnn_solvers.typing import Array
@@ -315,7 +316,27 @@ def chunk_ends(
     blocks = xp.empty((P, B, k, k, n), program.dtype)
     rhs = xp.empty((P, B, k * n), program.dtype)
     run(program, name, launched, shape, (*arrays, blocks, rhs))
-    found: Array = cupy_scan.scan(blocks[: P - 1], rhs[: P - 1])
+    blocks, rhs = blocks[: P - 1], rhs[: P - 1]
+    found: Array = cupy_scan.scan(blocks, rhs)
+    return found if all_finite(found) else without_overflow(blocks, rhs)
+
+
+def without_overflow(blocks: Array, rhs: Array) -> Array:
+    """Solve the recurrence of chunks where the derivatives of a whole chunk overflowed.
+
+    Step after step such a product is never formed: what is 0 before the chunk stays 0. So it is
+    passed over where it would multiply 0, and makes NaN of anything else.
+    """
+    from pararnn_solvers.linear import cupy_scan
+
+    xp = cuda.cupy()
+    P, B, k, _, n = blocks.shape
+    lost = ~xp.isfinite(blocks)
+    blocks = xp.where(lost, blocks.dtype.type(0), blocks)
+    before = cupy_scan.scan(blocks, rhs)[:-1].reshape(P - 1, B, 1, k, n)
+    multiplied = (lost[1:] & (before != 0)).any(axis=3).reshape(P - 1, B, k * n)
+    rhs[1:] = xp.where(multiplied, rhs.dtype.type(np.nan), rhs[1:])
+    found: Array = cupy_scan.scan(blocks, rhs)
     return found
 
 

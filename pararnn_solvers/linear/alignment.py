@@ -41,8 +41,8 @@ class _Loan:
 
     def __del__(self, waiting: deque[NDArray[np.uint8]] = _waiting) -> None:
         waiting.append(self.memory)
-        while sum(memory.size for memory in tuple(waiting)) > KEPT:
-            with suppress(IndexError):  # another thread was faster
+        with suppress(IndexError, RuntimeError):  # another thread was faster
+            while sum(memory.size for memory in tuple(waiting)) > KEPT:
                 waiting.popleft()
 
 

@@ -24,6 +24,7 @@ from pararnn_solvers.arrays import is_device_array
 from pararnn_solvers.errors import BackendUnavailable, InsufficientMemory
 
 __all__ = [
+    "attribute",
     "cupy",
     "device_memory",
     "is_device_array",
@@ -246,10 +247,15 @@ def device_memory(task: str, remedy: str) -> Iterator[None]:
 
 def multiprocessors(device: int | None = None) -> int:
     """Return how many multiprocessors a device has, by default the current one."""
+    return attribute("MultiProcessorCount", device)
+
+
+def attribute(name: str, device: int | None = None) -> int:
+    """Return an attribute of a device, by CuPy's name; asked once, as CuPy then asks for all."""
     module = cupy()
     number = module.cuda.Device().id if device is None else device
     with _lock:
-        counts = _kernels.setdefault(module, {})
-        if number not in counts:  # asking takes a query for each of all attributes
-            counts[number] = int(module.cuda.Device(number).attributes["MultiProcessorCount"])
-        return int(counts[number])
+        known = _kernels.setdefault(module, {})
+        if (name, number) not in known:
+            known[name, number] = int(module.cuda.Device(number).attributes[name])
+        return int(known[name, number])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import pararnn_solvers as prs
+from pararnn_solvers import compilation
 from pararnn_solvers.cells import diagonal_gru, diagonal_lstm
 from tests.cuda_on_cpu.fake_array import copies
 from tests.device.cases import on_device, to_host
@@ -141,6 +142,22 @@ def test_what_cannot_be_compiled_runs_as_it_is(device):
     moved = on_device(device, (x, h0))
     assert not prs.solve(step, *moved).compiled
     with pytest.raises(prs.NotTraceable):
+        prs.solve(step, *moved, compiled=True)
+
+
+def test_dense_steps_for_which_no_multiprocessor_has_room_run_as_they_are(device, monkeypatch):
+    monkeypatch.setattr(compilation, "COMPILE_FROM", 1)
+    tiny = device.cuda.Device().attributes | {"MaxSharedMemoryPerBlockOptin": 64}
+    monkeypatch.setattr(device.cuda.Device, "attributes", tiny)
+    rng = np.random.default_rng(0)
+    x, W = rng.standard_normal((40, 24)), rng.standard_normal((24, 24)) / 8
+
+    def step(h, x, W):
+        return np.tanh(h @ W + x)
+
+    moved = on_device(device, (x, np.zeros(24), W))
+    assert not prs.solve(step, *moved).compiled
+    with pytest.raises(prs.NotTraceable, match="do not fit"):
         prs.solve(step, *moved, compiled=True)
 
 

@@ -81,14 +81,15 @@ def signature(step: Callable[..., Any], h: Any, x: Any, theta: Any, k: int) -> t
     drives = None if x is None else (x.shape[-1], x.dtype)
     shapes = (k, type(h), h.shape[-1], h.dtype, drives)
     leaves, names = tree.flatten(theta)[0], set[str]()
-    references = tuple(_function(step, set(), names))
+    references = tuple(_function(step, {}, names))
     return shapes, tuple(_containers(theta, names)), tuple(map(_leaf, leaves)), references
 
 
-def _function(function: Any, seen: set[int], names: set[str]) -> Iterator[Any]:
+def _function(function: Any, seen: dict[Any, int], names: set[str]) -> Iterator[Any]:
     if id(function) in seen:
+        yield seen[id(function)]  # which of them: two that are alike may have changed places
         return
-    seen.add(id(function))
+    seen[id(function)] = len(seen)
     if not isinstance(function, FunctionType):
         raise Unknown(f"{function!r} is no function in Python")
     if getattr(function, "__wrapped__", function) is not function or function.__dict__:
@@ -113,7 +114,9 @@ def _function(function: Any, seen: set[int], names: set[str]) -> Iterator[Any]:
             yield Same(id(built_in[name]), built_in[name])
 
 
-def _value(value: Any, wanted: tuple[str, ...], seen: set[int], names: set[str]) -> Iterator[Any]:
+def _value(
+    value: Any, wanted: tuple[str, ...], seen: dict[Any, int], names: set[str]
+) -> Iterator[Any]:
     if isinstance(value, _VALUES):
         yield type(value), repr(value)  # -0.0 equals 0.0, and 1 equals True
     elif isinstance(value, _FUNCTIONS) and _is_pure(value):
@@ -124,8 +127,9 @@ def _value(value: Any, wanted: tuple[str, ...], seen: set[int], names: set[str])
         for item in value:
             yield from _value(item, wanted, seen, names)
     elif isinstance(value, ModuleType):
-        if id(value) not in seen:
-            seen.add(id(value))
+        yield Same(id(value), value)
+        if (id(value), wanted) not in seen:  # another function may want other names of it
+            seen[id(value), wanted] = len(seen)
             for name in wanted:
                 if name in vars(value):
                     yield name

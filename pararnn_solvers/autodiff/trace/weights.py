@@ -233,7 +233,7 @@ class Weight(Traced):
 
     def __pararnn_primitive__(self, name: str, function: Callable[[Any], Any]) -> Any:
         def convert_and_apply(a: Any) -> Any:
-            return function(np.asarray(a))
+            return function(a if hasattr(a, "dtype") else np.asarray(a))
 
         return self.tape.call(convert_and_apply, (self,), {})
 
@@ -247,7 +247,11 @@ class Weight(Traced):
 
     def astype(self, dtype: Any, **_: Any) -> Any:
         """Convert as NumPy does."""
-        return self.tape.call(lambda a: np.asarray(a).astype(dtype), (self,), {})
+
+        def convert(a: Any) -> Any:
+            return (a if hasattr(a, "astype") else np.asarray(a)).astype(dtype)
+
+        return self.tape.call(convert, (self,), {})
 
     def copy(self, order: Any = "C") -> Any:
         """Return the same, as a copy cannot be written to, either."""

@@ -1,6 +1,7 @@
 """Two equal signatures must mean two equal traces; where that cannot be told, there is none."""
 
 from functools import partial
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -153,6 +154,33 @@ def test_a_function_of_a_module_that_is_replaced_is_noticed(monkeypatch):
     before = of(plain)
     monkeypatch.setattr(np, "tanh", np.sinh)
     assert of(plain) != before
+
+
+def with_helpers(f, g, k):
+    def step(h, x, a):
+        return f(h) + g(x) * k(h)
+
+    return step
+
+
+def test_helpers_that_change_places_are_told_apart():
+    def doubled(v):
+        return 2 * v
+
+    assert of(with_helpers(helper, doubled, helper)) != of(with_helpers(helper, doubled, doubled))
+    assert of(with_helpers(helper, doubled, helper)) == of(with_helpers(helper, doubled, helper))
+
+
+def test_what_a_helper_reads_of_a_module_that_the_step_knows_too_is_noticed():
+    module = ModuleType("module")
+    module.scale, module.function = 2.0, helper
+    names = {"module": module}
+    exec("def helper(v): return v * module.scale", names)
+    exec("def step(h, x, a): return module.function(h) + helper(x)", names)
+    before = of(names["step"])
+    assert of(names["step"]) == before
+    module.scale = 3.0
+    assert of(names["step"]) != before
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pararnn_solvers.compiled.cuda_dense import compile_dense_cuda, trace_dense
 from pararnn_solvers.compiled.dense import compile_dense
 from pararnn_solvers.compiled.shooting_policy import Memory
 from pararnn_solvers.errors import InvalidInput, NotTraceable
+from pararnn_solvers.functions import sigmoid
 from tests.cuda_on_cpu import fake_cupy, nvrtc, raw_module
 from tests.dense_steps import DENSE, by_numpy, dense
 
@@ -71,6 +72,17 @@ class Problem:
 @pytest.mark.parametrize("name", DENSE)
 def test_rollout_equals_the_step(device, name):
     problem = Problem(device, name, 37, batch=3)
+    np.testing.assert_allclose(problem.rollout(), problem.expected, rtol=1e-12, atol=1e-12)
+
+
+def test_functions_and_conversions_of_parameters_alone(device):
+    def step(h, x, theta):
+        gate = sigmoid(theta["W"]).astype(h.dtype)
+        return np.tanh(0.1 * (h @ gate) + theta["b"] * x)
+
+    rng = np.random.default_rng(0)
+    theta = {"W": rng.normal(size=(24, 24)), "b": rng.normal(size=24)}
+    problem = Problem(device, "", 17, batch=2, step=(step, 24, 24, theta))
     np.testing.assert_allclose(problem.rollout(), problem.expected, rtol=1e-12, atol=1e-12)
 
 
@@ -211,7 +223,7 @@ def test_states_that_fit_nowhere_are_refused(device, monkeypatch):
     program = Problem(device, "elman", 1).on_device()[0]
     attributes = device.cuda.Device().attributes | {"MaxSharedMemoryPerBlockOptin": 64}
     monkeypatch.setattr(device.cuda.Device, "attributes", attributes)
-    with pytest.raises(InvalidInput, match="compiled=False"):
+    with pytest.raises(NotTraceable, match="do not fit in a multiprocessor's memory"):
         launching.plan(program, 1)
 
 

@@ -7,6 +7,7 @@ time is one chunk or several, whole or not.
 import numpy as np
 import pytest
 
+import pararnn_solvers as prs
 from pararnn_solvers.compiled import cuda_kernels, gradients, numba_kernels
 from tests.compiled.cuda.on_device import FAMILIES, problem, rounding, states
 from tests.cuda_on_cpu import fake_cupy, raw_module
@@ -141,6 +142,28 @@ def test_a_nan_changes_nothing_before_it_and_no_other_lane(device, family, n, ba
     if family == "diagonal":  # whose drives belong to one channel each
         for before, after in zip(good[1:3], bad[1:3], strict=True):
             np.testing.assert_array_equal(after[:, 0, 1:], before[:, 0, 1:])
+
+
+def test_products_of_whole_chunks_may_overflow_where_nothing_is_multiplied(device):
+    """8**64 exceeds float32; the states, and the gradient of an early one, do not."""
+    T, early = 256, 5
+    x, h0 = np.zeros((T, 1), np.float32), np.zeros(1, np.float32)
+    x[235:] = 0.01
+    recurrence = prs.Recurrence(lambda h, x, a: a * h + x, block_size=1)
+    options = dict(method="newton", compiled=True)
+    host = prs.solve(recurrence, x, h0, np.float32(8), **options)
+    moved = device.asarray(x), device.asarray(h0)
+    found = prs.solve(recurrence, *moved, np.float32(8), **options)
+    np.testing.assert_array_equal(found.h.get(), host.h)
+    dh = np.zeros_like(x)
+    dh[early] = 1
+    gradients = prs.gradients(found, device.asarray(dh))
+    np.testing.assert_array_equal(gradients.h0.get(), [8.0 ** (early + 1)])
+    np.testing.assert_array_equal(gradients.x.get()[early + 1 :], 0)
+    assert gradients.theta.get() == 0
+    # What is not 0 does become too large, and must not look like a number.
+    dh[-1] = 1e-30
+    assert not np.isfinite(prs.gradients(found, device.asarray(dh)).h0.get()).any()
 
 
 @pytest.mark.parametrize(("family", "n", "batch"), NARROW_AND_WIDE)
