@@ -9,6 +9,7 @@ import pytest
 import pararnn_solvers as prs
 from pararnn_solvers import compilation
 from pararnn_solvers.cells import diagonal_gru, diagonal_lstm
+from pararnn_solvers.linear import cuda
 from tests.cuda_on_cpu.fake_array import copies
 from tests.device.cases import on_device, to_host
 
@@ -147,8 +148,7 @@ def test_what_cannot_be_compiled_runs_as_it_is(device):
 
 def test_dense_steps_for_which_no_multiprocessor_has_room_run_as_they_are(device, monkeypatch):
     monkeypatch.setattr(compilation, "COMPILE_FROM", 1)
-    tiny = device.cuda.Device().attributes | {"MaxSharedMemoryPerBlockOptin": 64}
-    monkeypatch.setattr(device.cuda.Device, "attributes", tiny)
+    monkeypatch.setattr(cuda, "attribute", lambda *_: 64)
     rng = np.random.default_rng(0)
     x, W = rng.standard_normal((40, 24)), rng.standard_normal((24, 24)) / 8
 

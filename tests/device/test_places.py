@@ -135,13 +135,6 @@ def test_other_mistakes_are_told_as_on_the_host(device):
     refused(r"theta\['W'\] is inf at index \(1, 1\)", x, h0, theta)
 
 
-def test_kernels_are_not_to_be_had_yet(device):
-    refused("compiled=True is impossible.*cuda:0", *on_device(device, inputs()), compiled=True)
-    long = on_device(device, (np.zeros((1 << 15, 1)), np.zeros(4)))
-    found = prs.solve(lambda h, x, _: 0.5 * h + x, *long, backend=scan)  # large enough to compile
-    assert not found.compiled
-
-
 def test_a_step_is_explained_whose_arguments_are_on_a_device(device):
     x, h0, theta = on_device(device, inputs())
     on_host = prs.Recurrence(step).explain(*inputs()[1::-1], inputs()[2])
