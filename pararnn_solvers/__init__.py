@@ -63,6 +63,9 @@ _HOME = {
     "solvers.stopping": ["Status", "Stopping"],
     "solvers.trust_region": ["trust_region"],
     "solvers.unsolved": ["State"],
+    "sequences": ["reversed_within"],
+    "stepping": ["stepper"],
+    "streaming": ["stream"],
     "system": ["System"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

@@ -25,6 +25,7 @@ from pararnn_solvers.typing import Array
 from pararnn_solvers.validation import close
 
 MOST_DIRECTIONS = 256
+WITHOUT_X = "dx is given for a recurrence without x; leave it out"
 GROUP = 16  # directions carried at once: bounds the memory of their tangents
 
 
@@ -51,7 +52,9 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
     Returns
     -------
     Gradients
-        ``theta`` has None for leaves that are not real numbers (integers, text).
+        ``theta`` has None for leaves that are not real numbers (integers, text). With lengths,
+        ``x`` is 0 in the padding, and dh there counts for the final state, which is held there;
+        with resets, ``h0`` is the sum over every return to it.
 
     Raises
     ------
@@ -70,11 +73,15 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
 
     Source: Griewank & Walther 2008, chapter 3; Danieli et al. 2025 (arXiv 2510.21450), section 3.3.
     """
-    dh = like("dh", dh, solution.h)
+    dh, sequences = like("dh", dh, solution.h), solution.sequences
     with where_arrays_are(solution.system, "gradients"):
+        if sequences is not None:
+            dh, unmoved = sequences.release(dh)
         if solution.system.program is not None and kernels_agree(solution):
-            return compiled_gradients(solution, np.ascontiguousarray(dh, like=dh))
-        return pulled_back(solution, dh)
+            found = compiled_gradients(solution, np.ascontiguousarray(dh, like=dh))
+        else:
+            found = pulled_back(solution, dh)
+        return found if sequences is None else found._replace(h0=found.h0 + unmoved)
 
 
 def pulled_back(solution: Solution, dh: Array) -> Gradients:
@@ -87,6 +94,9 @@ def pulled_back(solution: Solution, dh: Array) -> Gradients:
     if len(h):
         dh0 = block_matvec(blocks[0], lam[0], adjoint=True)
     previous = system.previous(h)
+    if solution.sequences is not None:
+        dh0 = dh0 + solution.sequences.through_resets(system, lam)
+        system, previous, lam = solution.sequences.unmasked(system, previous, lam)
     if system.recurrence.vjp is not None:
         dtheta, dx = local_products(system, previous, lam)
         return Gradients(dtheta, dx, dh0)
@@ -98,16 +108,21 @@ def kernels_agree(solution: Solution) -> bool:
 
     It may be meant to be another: a surrogate for the derivative.
     """
-    system = solution.system
-    if system.recurrence.vjp is None or not solution.h.size:
+    system, sequences = solution.system, solution.sequences
+    recurrence = system.recurrence if sequences is None else sequences.recurrence
+    if recurrence.vjp is None or not solution.h.size:
         return True
     x = None if system.x is None else system.x[:1]
     first = replace(system, x=x, steps=1, tally=Tally())
     h = solution.h[:1]
     lam = np.random.default_rng(0).uniform(0.5, 1.5, h.shape).astype(h.dtype)
     lam = arrays.beside(lam, h)
-    ours = compiled_gradients(replace(solution, system=first, h=h), lam)
-    dtheta, dx = local_products(first, first.previous(h), lam)
+    sequences = None if sequences is None else sequences.first_steps(1)
+    ours = compiled_gradients(replace(solution, system=first, h=h, sequences=sequences), lam)
+    previous = first.previous(h)
+    if sequences is not None:
+        first, previous, lam = sequences.unmasked(first, previous, lam)
+    dtheta, dx = local_products(first, previous, lam)
     of_theta = (matching_leaves(system.theta, found) for found in (ours.theta, dtheta))
     pairs = [(ours.x, dx), *zip(*of_theta, strict=True)]
     return all(a is None or (b is not None and close(a, b)) for a, b in pairs)
@@ -140,7 +155,11 @@ def compiled_gradients(solution: Solution, dh: Array) -> Gradients:
         parameter.add(found[parameter.leaf], product)
     if dx is not None and system.x is not None:
         dx = dx.reshape(system.x.shape)
-    return Gradients(rebuild(found), dx, dh0.reshape(system.h0.shape))
+    dh0 = dh0.reshape(system.h0.shape)
+    if solution.sequences is not None:
+        dx, returned = solution.sequences.of_drives(dx)
+        dh0 = dh0 + returned
+    return Gradients(rebuild(found), dx, dh0)
 
 
 def local_products(system: System, previous: Array, lam: Array) -> tuple[Any, Array | None]:
@@ -265,16 +284,34 @@ def jvp(
     -----
     Cost: one evaluation with k tangents, one with a single tangent, and one linear recurrence.
     """
-    system, h = solution.system, solution.h
+    system, h, sequences = solution.system, solution.h, solution.sequences
     with where_arrays_are(system, "jvp"):
         require_blocks(system, "jvp")
+        dh0 = None if dh0 is None else like("dh0", dh0, system.h0)
+        if sequences is not None:
+            dx = change_of_drives(solution, dx, dh0)
         blocks = system.linearize(h)
         rhs = np.zeros_like(h)
         if dx is not None or dtheta is not None:
             rhs = local_change(system, h, dx, dtheta)
         if dh0 is not None and len(h):
-            rhs[0] += block_matvec(blocks[0], like("dh0", dh0, system.h0))
-        return BlockBidiagonal(blocks).solve(rhs, solution.scan)
+            rhs[0] += block_matvec(blocks[0], dh0)
+        change = BlockBidiagonal(blocks).solve(rhs, solution.scan)
+        if sequences is not None:
+            change = sequences.hold(change, np.zeros_like(system.h0) if dh0 is None else dh0)
+        return change
+
+
+def change_of_drives(solution: Solution, dx: Array | None, dh0: Array | None) -> Array:
+    """Return the change of the drives of a masked recurrence, with that of the starts."""
+    system, sequences = solution.system, solution.sequences
+    assert sequences is not None
+    assert system.x is not None
+    if dx is not None:
+        if sequences.columns is None:
+            raise InvalidInput(WITHOUT_X)
+        dx = like("dx", dx, system.x[..., : sequences.columns])
+    return sequences.change_of_drives(system, dx, dh0)
 
 
 def local_change(system: System, h: Array, dx: Array | None, dtheta: Any) -> Array:
@@ -282,7 +319,7 @@ def local_change(system: System, h: Array, dx: Array | None, dtheta: Any) -> Arr
     leaves, rebuild = tree.flatten(system.theta)
     changes = [arrays.operand(da, h) for da in matching_leaves(system.theta, dtheta)]
     if dx is not None and system.x is None:
-        raise InvalidInput("dx is given for a recurrence without x; leave it out")
+        raise InvalidInput(WITHOUT_X)
     dx = None if dx is None else like("dx", dx, system.x)
 
     def change(previous: Array, x: Array | None, theta: Any) -> Array:

@@ -11,11 +11,17 @@ import numpy as np
 
 from pararnn_solvers import arrays, linear, solvers
 from pararnn_solvers.checks import require_one_place
-from pararnn_solvers.compilation import with_program
-from pararnn_solvers.errors import ConvergenceError, ConvergenceWarning, InvalidInput
+from pararnn_solvers.compilation import obstacle, with_program
+from pararnn_solvers.errors import (
+    ConvergenceError,
+    ConvergenceWarning,
+    InvalidInput,
+    NotTraceable,
+)
 from pararnn_solvers.memory import where_arrays_are
 from pararnn_solvers.progress import observer
 from pararnn_solvers.recurrence import Recurrence
+from pararnn_solvers.sequences import Sequences, masked
 from pararnn_solvers.solvers.memory import check_memory
 from pararnn_solvers.solvers.sequential import finish_sequentially, rollout_system
 from pararnn_solvers.solvers.solution import Solution
@@ -35,6 +41,8 @@ def solve(
     theta: Any = None,
     *,
     steps: int | None = None,
+    lengths: Any = None,
+    resets: Any = None,
     method: Any = "auto",
     backend: Any = "auto",
     guess: Any = None,
@@ -64,6 +72,14 @@ def solve(
         Parameters, shared by all steps and sequences. Numbers of Python and NumPy fit in anywhere.
     steps : int, optional
         T where x is None.
+    lengths : integers, shape (*batch), optional
+        Steps of each sequence of a padded batch, at most T. Padding may hold anything; states
+        there equal the sequence's final one (``Solution.final``; h0 of no steps), gradients are 0.
+        Costs a copy of x with a column more for each channel, or one for all where m is no
+        multiple of their number; nothing where all are T.
+    resets : bool, shape (T, *batch), optional
+        Where set, the state returns to h0 before that step: for sequences packed one after another.
+        Costs a copy of x with d columns more.
     method : str or method
         A name out of ``solvers.METHODS`` or a value such as ``newton(chunk=64)``.
     backend : str or scan
@@ -122,11 +138,11 @@ def solve(
     if not (callback is None or callable(callback)):
         raise InvalidInput(f"callback is {callback!r}; expected a function of a State, or None")
     stopping = Stopping(atol, rtol, max_iter)
-    system = make_system(recurrence, x, h0, theta, steps)
+    system, sequences = masked(make_system(recurrence, x, h0, theta, steps), lengths, resets)
     chosen, (backend_name, scan) = solvers.load(method), load_backend(backend, system.h0)
     label = f"{method}()" if isinstance(method, str) else str(chosen)
     with where_arrays_are(system, label):
-        flat = with_program(with_one_batch_axis(system), backend, compiled)
+        flat = compiled_or_not(system, sequences, backend, compiled)
         if not (flat.is_compiled and solvers.reads_drives(chosen)):
             check_inputs(system)
         if not flat.is_compiled:
@@ -134,12 +150,15 @@ def solve(
         check_memory(flat, chosen)
         flat = replace(flat, tally=Tally())  # what was only tried does not count
         with observer(flat, callback, progress) as observe:
-            solution = chosen.solve(flat, flatten_guess(guess, system), scan, stopping, observe)
+            start = flatten_guess(guess, system, sequences)
+            solution = chosen.solve(flat, start, scan, stopping, observe)
         if flat.tally.suspect:
             check_inputs(system)  # as a kernel noticed while it read them
         if on_failure == "sequential":
             solution = finish_sequentially(solution, stopping)
-    solution = with_batch_axes(solution, replace(system, program=flat.program))
+        if flat.recurrence is system.recurrence:
+            system = replace(system, program=flat.program)
+        solution = with_batch_axes(solution, system, sequences)
     solution = replace(
         solution,
         method=solution.method or label,
@@ -160,6 +179,8 @@ def rollout(
     theta: Any = None,
     *,
     steps: int | None = None,
+    lengths: Any = None,
+    resets: Any = None,
     compiled: bool | None = None,
 ) -> Array:
     """Return the trajectory computed one step after another, shape (T, *batch, d).
@@ -176,16 +197,44 @@ def rollout(
     >>> prs.rollout(lambda h, x, _: h + x, np.ones((3, 1)), np.zeros(1)).ravel()
     array([1., 2., 3.])
     """
-    system = make_system(recurrence, x, h0, theta, steps)
+    system, sequences = masked(make_system(recurrence, x, h0, theta, steps), lengths, resets)
     with where_arrays_are(system, "rollout"):
         check_inputs(system)
-        flat = with_program(with_one_batch_axis(system), "auto", compiled)
+        flat = compiled_or_not(system, sequences, "auto", compiled)
         h = system.empty()
         if not flat.is_compiled:
             rollout_system(system, h)  # whose batch axes `step` may tell apart
         else:
             rollout_system(flat, h.reshape(flat.shape))
-    return h
+        return h if sequences is None else sequences.hold(h, system.h0)
+
+
+def compiled_or_not(
+    system: System, sequences: Sequences | None, backend: Any, compiled: bool | None
+) -> System:
+    """Return the equations with one batch axis, with a program or without."""
+    flat = with_one_batch_axis(system)
+    try:
+        found = with_program(flat, backend, compiled)
+        failure = None
+    except NotTraceable as error:
+        found, failure = flat, error
+    # Marks for each channel may be what could not be traced: then others may do.
+    wanted = not found.is_compiled and (compiled is None or compiled)
+    if sequences is not None and wanted and not obstacle(flat, backend, compiled):
+        other = sequences.with_shared_marks(flat)
+        if other is not None:
+            other = with_program(other, backend, compiled)
+            if other.is_compiled:
+                return other
+    if failure is not None:
+        if sequences is not None and sequences.resets is not None:
+            failure.add_note(
+                "with resets, drives that are no whole number of columns for each channel are "
+                "compiled only where all sequences start from the same state"
+            )
+        raise failure
+    return found
 
 
 def load_backend(backend: Any, h0: Any = None) -> tuple[str, linear.Scan]:
@@ -227,7 +276,7 @@ def with_one_batch_axis(system: System) -> System:
     return replace(system, x=x, h0=system.h0.reshape(sequences, d))
 
 
-def flatten_guess(guess: Any, system: System) -> Any:
+def flatten_guess(guess: Any, system: System, sequences: Sequences | None = None) -> Any:
     """Return an array guess with one batch axis, after checking its shape; others as they are."""
     if guess is None or isinstance(guess, str) or callable(guess):
         return guess
@@ -235,15 +284,21 @@ def flatten_guess(guess: Any, system: System) -> Any:
     require_one_place({"guess": guess, "h0": system.h0})
     if guess.shape != system.shape:
         raise InvalidInput(f"guess has shape {guess.shape}; expected (T, *batch, d) {system.shape}")
+    if sequences is not None:
+        guess = sequences.blank(guess)
     return guess.reshape(with_one_batch_axis(system).shape)
 
 
-def with_batch_axes(solution: Solution, system: System) -> Solution:
+def with_batch_axes(
+    solution: Solution, system: System, sequences: Sequences | None = None
+) -> Solution:
     """Return a solution of the flattened equations in the shapes of the user's."""
     batch = system.h0.shape[:-1]
+    h = solution.h.reshape(system.shape)
     return replace(
         solution,
-        h=solution.h.reshape(system.shape),
+        h=h if sequences is None else sequences.hold(h, system.h0),
+        sequences=sequences,
         sequence_status=solution.sequence_status.reshape(batch),
         residual_norms=solution.residual_norms.reshape(solution.n_iter + 1, *batch),
         system=system,

@@ -17,8 +17,10 @@ ROOT = Path(prs.__file__).parent
 # A module imports from its own layer (a package) and from those before it.
 LAYERS = [
     "typing", "errors", "arrays", "checks", "tree", "linear", "bidiagonal", "functions", "autodiff",
-    "compiled", "recurrence", "cells", "problems", "system", "memory", "plotting", "solvers",
-    "validation", "compilation", "progress", "adjoint", "api", "bench", "cli",
+    "compiled", "recurrence", "cells", "problems", "system", "sequences", "memory",
+    "plotting", "solvers",
+    "validation", "compilation", "progress", "adjoint", "api", "stepping", "streaming",
+    "bench", "cli",
 ]  # fmt: skip
 HEAVY = ["numba", "matplotlib", "scipy.sparse", "cupy", "mpi4py", "tqdm", "torch", "jax"]
 NUMBA = tuple(  # modules that exist to use it

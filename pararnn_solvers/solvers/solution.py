@@ -11,6 +11,7 @@ from pararnn_solvers import plotting
 from pararnn_solvers.bidiagonal import BlockBidiagonal
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.memory import require_blocks, where_arrays_are
+from pararnn_solvers.sequences import Sequences
 from pararnn_solvers.solvers.stopping import Status, Stopping
 from pararnn_solvers.system import System
 from pararnn_solvers.typing import Array
@@ -24,7 +25,7 @@ class Solution:
     ----------
     h : array, shape (T, *batch, d)
         The states ``h_1 ... h_T``, where the initial states are: of NumPy, or of CuPy on their
-        device.
+        device. Padding holds the final state of its sequence.
     sequence_status : NumPy array of Status, shape (*batch)
         How each sequence ended.
     residual_norms : NumPy array, shape (n_iter + 1, *batch)
@@ -34,7 +35,8 @@ class Solution:
         How often `step` was applied to one state of one sequence; with tangents counts once.
     system : System
         The equations that were solved. It holds the arrays that were given, not copies: what is
-        computed from it later changes if they do (kernels, though, have a copy of theta).
+        computed from it later changes if they do (kernels, though, have a copy of theta). With
+        lengths or resets: those of a masked recurrence, whose drives have marks beside x.
     method, backend : str
         What solved them, and their linear recurrences.
     scan : callable
@@ -45,6 +47,8 @@ class Solution:
         Whether a kernel generated from `step` ran, rather than `step` itself.
     note : str
         What an automatic choice decided, and why.
+    sequences : Sequences, optional
+        Where sequences start and end, if lengths or resets were given.
     """
 
     h: Array
@@ -58,6 +62,12 @@ class Solution:
     backend: str = ""
     compiled: bool = False
     note: str = ""
+    sequences: Sequences | None = None
+
+    @property
+    def final(self) -> Array:
+        """The state of each sequence at its own last step, shape (*batch, d); h0 of no steps."""
+        return self.h[-1] if len(self.h) else self.system.h0
 
     @property
     def status(self) -> Status:
@@ -108,8 +118,14 @@ class Solution:
         with where_arrays_are(self.system, "error_bound"):
             require_blocks(self.system, "error_bound")
             matrix = BlockBidiagonal(self.system.linearize(self.h, reduce=np.abs))
+            residual, sequences = np.abs(self.system.residual(self.h)), self.sequences
+            if sequences is not None:  # what is held in the padding solves no equation
+                residual = sequences.blank(residual)
             with np.errstate(over="ignore"):  # an infinite bound is an answer
-                return matrix.solve(np.abs(self.system.residual(self.h)), self.scan)
+                bound = matrix.solve(residual, self.scan)
+            if sequences is not None:
+                bound = sequences.hold(bound, np.zeros_like(self.system.h0))
+            return bound
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the residual of each sequence against the iteration; return the axes."""
