@@ -1,7 +1,7 @@
 """Multiple shooting by CUDA kernels: two launches and one look, where chunks forget.
 
 The method is that of :mod:`.shooting`; what there is done with arrays of chunks between kernels is
-here done in the kernel that joins them, since each launch takes as long as a million steps. So two
+here done in the kernel that joins them, since launches are expected to take longer than it. So two
 launches fill the trajectory: ``sweep`` rolls all chunks out, ``meet`` starts each again at the end
 of the one before until it meets what is stored, and says whether anything is left to do.
 
