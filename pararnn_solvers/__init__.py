@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "api": ["rollout", "solve"],
-    "adjoint": ["Gradients", "gradients", "jvp"],
+    "sensitivities": ["Gradients", "gradients", "jvp"],
     "errors": [
         "BackendUnavailable",
         "ConvergenceError",

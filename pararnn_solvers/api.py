@@ -21,7 +21,7 @@ from pararnn_solvers.errors import (
 from pararnn_solvers.memory import where_arrays_are
 from pararnn_solvers.progress import observer
 from pararnn_solvers.recurrence import Recurrence
-from pararnn_solvers.sequences import Sequences, masked
+from pararnn_solvers.sequences import Sequences, masked, with_shared_marks
 from pararnn_solvers.solvers.memory import check_memory
 from pararnn_solvers.solvers.sequential import finish_sequentially, rollout_system
 from pararnn_solvers.solvers.solution import Solution
@@ -222,7 +222,7 @@ def compiled_or_not(
     # Marks for each channel may be what could not be traced: then others may do.
     wanted = not found.is_compiled and (compiled is None or compiled)
     if sequences is not None and wanted and not obstacle(flat, backend, compiled):
-        other = sequences.with_shared_marks(flat)
+        other = with_shared_marks(sequences, flat)
         if other is not None:
             other = with_program(other, backend, compiled)
             if other.is_compiled:

@@ -19,7 +19,8 @@ LAYERS = [
     "typing", "errors", "arrays", "checks", "tree", "linear", "bidiagonal", "functions", "autodiff",
     "compiled", "recurrence", "cells", "problems", "system", "sequences", "memory",
     "plotting", "solvers",
-    "validation", "compilation", "progress", "adjoint", "api", "stepping", "streaming",
+    "validation", "compilation", "progress", "sensitivities", "api", "stepping", "streaming",
+    "torch", "jax", "planning",
     "bench", "cli",
 ]  # fmt: skip
 HEAVY = ["numba", "matplotlib", "scipy.sparse", "cupy", "mpi4py", "tqdm", "torch", "jax"]
@@ -28,7 +29,8 @@ NUMBA = tuple(  # modules that exist to use it
     for part in ("linear.numba_", "linear.simd", "linear.jit", "compiled.", "bench.numba_")
 )
 MODULES = [module.name for module in pkgutil.walk_packages([str(ROOT)], "pararnn_solvers.")]
-LIGHT = [name for name in MODULES if not name.startswith(NUMBA)]
+TORCH = "pararnn_solvers.torch."
+LIGHT = [name for name in MODULES if not name.startswith((*NUMBA, TORCH))]
 
 
 def layer(module):

@@ -13,7 +13,7 @@ from pararnn_solvers.solvers import METHODS
 from tests.cuda_on_cpu.fake_array import copies
 from tests.dense_steps import DENSE, dense
 from tests.device.cases import on_device, to_host
-from tests.test_adjoint import STEP
+from tests.test_sensitivities import STEP
 
 T, B, N = 12, 4, 3
 LENGTHS = np.array([12, 7, 0, 1])

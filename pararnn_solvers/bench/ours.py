@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pararnn_solvers import adjoint, api
+from pararnn_solvers import api, sensitivities
 from pararnn_solvers.bench.cases import Problem
 from pararnn_solvers.bench.contestants import Variant
 from pararnn_solvers.solvers.solution import Solution
@@ -26,9 +26,9 @@ def solve(problem: Problem) -> list[Variant]:
             method=case.method,
         )
 
-    def gradient() -> tuple[Solution, adjoint.Gradients]:
+    def gradient() -> tuple[Solution, sensitivities.Gradients]:
         solution = trajectory()
-        return solution, adjoint.gradients(solution, solution.h)
+        return solution, sensitivities.gradients(solution, solution.h)
 
     if case.task == "gradient":
         return [Variant(gradient, gradients_of, lambda result: result[0].method)]

@@ -31,7 +31,7 @@ from tests.compiled.cases import (
     system_of,
 )
 from tests.strategies import SEEDS, allowed_error, attempt, rounding, solve
-from tests.test_adjoint import assert_close, reference
+from tests.test_sensitivities import assert_close, reference
 
 Status = prs.Status
 families = pytest.mark.parametrize("family", FAMILIES)

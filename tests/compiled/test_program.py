@@ -10,7 +10,7 @@ from pararnn_solvers.compiled.program import FUNCTIONS, compile_source, program
 from pararnn_solvers.compiled.transfers import Place
 from pararnn_solvers.errors import NotTraceable
 from tests.compiled.cases import cell, diagonal, program_of
-from tests.test_adjoint import assert_close
+from tests.test_sensitivities import assert_close
 
 scipy_erf = pytest.importorskip("scipy.special").erf
 

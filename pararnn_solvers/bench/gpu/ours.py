@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pararnn_solvers import adjoint as adjoints
-from pararnn_solvers import api
+from pararnn_solvers import api, sensitivities
 from pararnn_solvers.bench.contestants import NotComparable, Variant
 from pararnn_solvers.bench.gpu.cases import components
 from pararnn_solvers.bench.gpu.work import Work, error, forward, parts_of
@@ -195,7 +194,7 @@ def gradient(work: Work) -> list[Variant]:
 
     def call() -> Any:
         found = solution(work, work.case.method)
-        return found, adjoints.gradients(found, found.h)
+        return found, sensitivities.gradients(found, found.h)
 
     def collect(result: Any) -> Parts:
         found = result[1]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pararnn_solvers as prs
-from pararnn_solvers import adjoint, problems, tree
-from pararnn_solvers.adjoint import Gradients
+from pararnn_solvers import problems, tree
+from pararnn_solvers.sensitivities import Gradients, local_products
 from tests.strategies import BATCHES, block_tanh, dense_tanh, gru, solve
 
 STEP = 1e-30
@@ -280,7 +280,7 @@ def test_directions_carried_together_do_not_matter(group, monkeypatch):
     case = dense_tanh(d=3, T=7, batch=(2,))
     solution, dh = solve(case), loss_gradient((7, 2, 3))
     expected = prs.gradients(solution, dh)
-    monkeypatch.setattr(adjoint, "GROUP", group)
+    monkeypatch.setattr(local_products, "GROUP", group)
     assert_close(prs.gradients(solution, dh), expected, rtol=1e-13)
 
 

@@ -1,0 +1,158 @@
+"""Exact derivatives of a trajectory: one more linear recurrence, then local products.
+
+With ``g = dL/dh``, solve ``lam_t = g_t + A_{t+1}^T lam_{t+1}`` backwards in time; then
+``dL/dtheta = sum_t lam_t^T df/dtheta``, ``dL/dx_t = lam_t^T df/dx_t``, ``dL/dh_0 = A_1^T lam_1``.
+The blocks A are the exact ones at the returned states, whatever method found them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pararnn_solvers import arrays, tree
+from pararnn_solvers.bidiagonal import BlockBidiagonal, block_matvec
+from pararnn_solvers.memory import require_blocks, where_arrays_are
+from pararnn_solvers.sensitivities.leaves import like, matching_leaves
+from pararnn_solvers.sensitivities.local_products import local_products, theta_gradient, x_gradient
+from pararnn_solvers.solvers.solution import Solution
+from pararnn_solvers.system import Tally
+from pararnn_solvers.typing import Array
+from pararnn_solvers.validation import close
+
+
+class Gradients(NamedTuple):
+    """``dL/dtheta`` (nested as theta is), ``dL/dx`` (as x) and ``dL/dh_0`` (as h0).
+
+    Arrays of NumPy, or of CuPy where the states are on a device.
+    """
+
+    theta: Any
+    x: Array | None
+    h0: Array
+
+
+def gradients(solution: Solution, dh: Array) -> Gradients:
+    """Return the gradients of a loss L from ``dh = dL/dh``.
+
+    Parameters
+    ----------
+    solution : Solution
+    dh : array, shape (T, *batch, d), dtype of the states
+        Of NumPy or CuPy, or anything with DLPack; where the states are.
+
+    Returns
+    -------
+    Gradients
+        ``theta`` has None for leaves that are not real numbers (integers, text). With lengths,
+        ``x`` is 0 in the padding, and dh there counts for the final state, which is held there;
+        with resets, ``h0`` is the sum over every return to it.
+
+    Raises
+    ------
+    InvalidInput
+        If dh has another shape or dtype, or theta has more than 256 real entries and the
+        recurrence no ``vjp=``.
+
+    Notes
+    -----
+    Cost: with kernels (``solution.system.program``, and no ``vjp=`` that differs) one pass over the
+    trajectory, or three for few channels that do not forget; what comes from later is left out
+    where it is below rounding beside the greatest of all. Otherwise one evaluation with k tangents
+    and one linear recurrence; then, with ``vjp=``, one call of it; without, one evaluation with m
+    tangents for x (shape (..., m)) and one with as many as theta has real entries, carried 16 at a
+    time.
+
+    Source: Griewank & Walther 2008, chapter 3; Danieli et al. 2025 (arXiv 2510.21450), section 3.3.
+    """
+    dh, sequences = like("dh", dh, solution.h), solution.sequences
+    with where_arrays_are(solution.system, "gradients"):
+        if sequences is not None:
+            dh, unmoved = sequences.release(dh)
+        if solution.system.program is not None and kernels_agree(solution):
+            found = compiled_gradients(solution, np.ascontiguousarray(dh, like=dh))
+        else:
+            found = pulled_back(solution, dh)
+        return found if sequences is None else found._replace(h0=found.h0 + unmoved)
+
+
+def pulled_back(solution: Solution, dh: Array) -> Gradients:
+    """Return the gradients by one linear recurrence and products at all steps at once."""
+    system, h = solution.system, solution.h
+    require_blocks(system, "gradients")
+    blocks = system.linearize(h)
+    lam = BlockBidiagonal(blocks).solve_adjoint(dh, solution.scan)
+    dh0 = np.zeros_like(system.h0)
+    if len(h):
+        dh0 = block_matvec(blocks[0], lam[0], adjoint=True)
+    previous = system.previous(h)
+    if solution.sequences is not None:
+        dh0 = dh0 + solution.sequences.through_resets(system, lam)
+        system, previous, lam = solution.sequences.unmasked(system, previous, lam)
+    if system.recurrence.vjp is not None:
+        dtheta, dx = local_products(system, previous, lam)
+        return Gradients(dtheta, dx, dh0)
+    return Gradients(theta_gradient(system, previous, lam), x_gradient(system, previous, lam), dh0)
+
+
+def kernels_agree(solution: Solution) -> bool:
+    """Tell whether kernels compute what the recurrence's own ``vjp`` does, on the first step.
+
+    It may be meant to be another: a surrogate for the derivative.
+    """
+    system, sequences = solution.system, solution.sequences
+    recurrence = system.recurrence if sequences is None else sequences.recurrence
+    if recurrence.vjp is None or not solution.h.size:
+        return True
+    x = None if system.x is None else system.x[:1]
+    first = replace(system, x=x, steps=1, tally=Tally())
+    h = solution.h[:1]
+    lam = np.random.default_rng(0).uniform(0.5, 1.5, h.shape).astype(h.dtype)
+    lam = arrays.beside(lam, h)
+    sequences = None if sequences is None else sequences.first_steps(1)
+    ours = compiled_gradients(replace(solution, system=first, h=h, sequences=sequences), lam)
+    previous = first.previous(h)
+    if sequences is not None:
+        first, previous, lam = sequences.unmasked(first, previous, lam)
+    dtheta, dx = local_products(first, previous, lam)
+    of_theta = (matching_leaves(system.theta, found) for found in (ours.theta, dtheta))
+    pairs = [(ours.x, dx), *zip(*of_theta, strict=True)]
+    digits = recurrence.agreement
+    return all(a is None or (b is not None and close(a, b, digits)) for a, b in pairs)
+
+
+def compiled_gradients(solution: Solution, dh: Array) -> Gradients:
+    """Return the gradients by kernels, all in one reversed pass."""
+    system, program = solution.system, solution.system.program
+    pull_back = importlib.import_module(program.gradients).pull_back
+    T, d = len(solution.h), solution.h.shape[-1]
+    h0 = system.h0.reshape(-1, d)
+    h = solution.h.reshape(T, len(h0), d)
+    x = None if system.x is None else system.x.reshape(T, len(h0), system.x.shape[-1])
+
+    def solve_adjoint(g: Array) -> tuple[Array, Array]:
+        require_blocks(system, "gradients")
+        flat = replace(system, x=x, h0=h0)
+        blocks = flat.linearize(h)
+        lam = BlockBidiagonal(blocks).solve_adjoint(g, solution.scan)
+        first = block_matvec(blocks[0], lam[0], adjoint=True) if T else np.zeros_like(h0)
+        return lam, first
+
+    dx, dh0, products = pull_back(program, x, h0, h, dh.reshape(h.shape), solve_adjoint)
+    leaves, rebuild = tree.flatten(system.theta)
+    found = [
+        arrays.beside(np.zeros_like(leaf), h) if tree.is_differentiable(leaf) else None
+        for leaf in leaves
+    ]
+    for parameter, product in zip(program.parameters, products, strict=True):
+        parameter.add(found[parameter.leaf], product)
+    if dx is not None and system.x is not None:
+        dx = dx.reshape(system.x.shape)
+    dh0 = dh0.reshape(system.h0.shape)
+    if solution.sequences is not None:
+        dx, returned = solution.sequences.of_drives(dx)
+        dh0 = dh0 + returned
+    return Gradients(rebuild(found), dx, dh0)
