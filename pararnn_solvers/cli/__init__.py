@@ -72,6 +72,10 @@ def run(argv: list[str]) -> int:
         from pararnn_solvers.cli.bench import run_bench
 
         return run_bench(args)
+    if args.command == "plan":
+        from pararnn_solvers.cli.plan import run_plan
+
+        return run_plan(args)
     from pararnn_solvers.cli.solve import run_solve
 
     return run_solve(args)

@@ -33,6 +33,8 @@ examples:
       this package against Numba, JAX and PyTorch, as far as they are installed
   pararnn-solvers bench --backend cupy --json gpu.json --plot gpu
       the benchmark on a GPU, with its figures and pictures
+  pararnn-solvers plan --params 7e9 --length 2048 --devices 64
+      parameters, FLOPs and memory of training a language model of diagonal GRUs
   pararnn-solvers info
       versions, backends, threads
 
@@ -52,7 +54,16 @@ map, one evaluation of f at given states, which is the floor. Those that are ins
 
 With --backend cupy: on a GPU, kernels and solves of this package against a copy of as many bytes,
 the map, PyTorch's loops and cuDNN, accelerated-scan, pararnn-torch and JAX; and which targets are
-met. Takes less than eight minutes; other cases and contestants: see --backend cupy --list."""
+met. Takes less than eight minutes; other cases and contestants: see --backend cupy --list.
+
+With --train: a training step, forward and backward, of this package's layer for PyTorch against
+torch.nn.GRU of equal width, loops of the same cell under autograd, and pararnn-torch."""
+
+
+PLAN = """\
+Parameters, FLOPs, bytes and memory of training a language model: layers of a diagonal cell and a
+gated MLP. Without --params or --width and --layers: the four sizes of the ParaRNN paper. What is
+assumed, and how it compares with measured runs, is in docs/scaling.md."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -109,6 +120,8 @@ def build_parser() -> Parser:
     text = "time this package against plain loops, PyTorch and JAX, where installed"
     bench = commands.add_parser("bench", help=text, description=BENCH, **layout)
     add_bench(bench)
+    text = "what training a language model takes: parameters, FLOPs, bytes, memory"
+    add_plan(commands.add_parser("plan", help=text, description=PLAN, **layout))
     text = "print versions, backends (and why one is unavailable) and threads"
     info = commands.add_parser("info", help=text, description=text, **layout)
     info.add_argument("--json", action="store_true", help="as one JSON object")
@@ -214,6 +227,12 @@ def add_bench(parser: Any) -> None:
         default="numba",
         help="numba: on the CPU (the default); cupy: on a GPU",
     )
+    parser.add_argument(
+        "--train",
+        action="store_true",
+        help="a training step in PyTorch instead: the layer of this package against torch.nn.GRU, "
+        "loops and pararnn-torch",
+    )
     parser.add_argument("--list", action="store_true", help="list cases and contestants, and stop")
     parser.add_argument(
         "--case", action="append", metavar="NAME", help="run this case; repeatable; default all"
@@ -240,6 +259,43 @@ def add_bench(parser: Any) -> None:
         help="draw the medians: .png, .svg or .pdf; with cupy a folder, new or without pictures",
     )
     parser.add_argument("--force", action="store_true", help="overwrite --json and --plot")
+
+
+def add_plan(parser: Any) -> None:
+    """Add the sizes of a model and of its training."""
+    parser.add_argument(
+        "--params", type=float, metavar="N", help="the nearest of 400e6, 1e9, 2.9e9 and 7e9"
+    )
+    sizes = {
+        "width": "channels of each layer",
+        "layers": "each a recurrent and a gated MLP block",
+        "heads": "of the input matrices; default 2",
+        "inner": "width of the gated MLP; default 8/3 of the width, rounded up to 256s",
+        "vocabulary": "default 50432",
+    }
+    for name, text in sizes.items():
+        parser.add_argument(f"--{name}", type=whole, metavar="N", help=text)
+    parser.add_argument("--cell", metavar="NAME", help="diagonal_gru (default) or diagonal_lstm")
+    settings = {
+        "length": (2048, "steps of a sequence"),
+        "batch": (1, "sequences on each device"),
+        "iterations": (3, "of Newton's method, to compare with one pass"),
+        "devices": (1, "over which weights, gradients and moments are split"),
+    }
+    for name, (value, text) in settings.items():
+        parser.add_argument(
+            f"--{name}", type=whole, default=value, metavar="N", help=f"{text}; default {value}"
+        )
+    parser.add_argument(
+        "--precision", choices=["mixed", "float32"], default="mixed", help="default mixed"
+    )
+    parser.add_argument(
+        "--keep",
+        choices=["all", "inputs"],
+        default="all",
+        help="what a layer keeps for the backward pass; with inputs it runs twice; default all",
+    )
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
 
 
 def number(text: str, kind: Callable[[str], Any], expected: str, least: float) -> Any:

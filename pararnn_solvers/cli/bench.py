@@ -24,6 +24,11 @@ Turns: {repeats}; threads: {threads}. Medians over the turns, quartiles in paren
 contestant is timed only after its answer agreed with a NumPy loop; the first call, in which
 compilers run, is not in the medians. "map" applies f once to given states: the floor."""
 
+TRAINING = """\
+Turns: {repeats}; threads: {threads}. Medians over the turns, quartiles in parentheses. A step is
+the forward and the backward pass, by inputs and weights, without an optimizer. A contestant that
+computes the same is timed only after its gradients agreed with a loop in float64."""
+
 ON_GPU = """\
 {card}, CuPy {CuPy}. Turns: {repeats} at most. Medians over the turns, quartiles in parentheses,
 times by CUDA events with a cold cache. A contestant is timed only after its answer agreed with a
@@ -35,6 +40,8 @@ REPEATS, REPEATS_ON_GPU, SECONDS_ON_GPU = 5, 20, 400
 
 def run_bench(args: Namespace) -> int:
     """Run what the arguments ask for, and return the exit status."""
+    if args.train:
+        return run_training(args)
     if args.backend == "cupy":
         return run_on_gpu(args)
     if args.seconds is not None:
@@ -63,6 +70,28 @@ def run_bench(args: Namespace) -> int:
     for path in filter(None, (json_file, plot)):
         print(f"wrote {path}")
     return finish(report.failures(results))
+
+
+def run_training(args: Namespace) -> int:
+    """Time a training step in PyTorch, and return the exit status."""
+    from pararnn_solvers.bench import train
+
+    unfit = {"--backend": args.backend != "numba", "--seconds": args.seconds, "--list": args.list}
+    unfit |= {"--case": args.case, "--plot": args.plot}
+    if named := [name for name, given in unfit.items() if given]:
+        raise InvalidInput(f"{' and '.join(named)} cannot be used with --train; leave one out")
+    json_file = args.json and check_destination(args.json, (".json",), "--json", args.force)
+    repeats = args.repeats or REPEATS
+    with limited(args.threads):
+        print(TRAINING.format(repeats=repeats, threads=threads.num_threads()))
+        say(f"{train.CASE.name} ...")
+        results = train.run(train.CASE, repeats)
+        print(f"\n{train.text(train.CASE, results)}", flush=True)
+        environment = {**gather(), "pararnn-torch": version_of(("pararnn-torch",))}
+    if json_file:
+        write_text(json_file, train.as_json(train.CASE, results, repeats, environment))
+        print(f"wrote {json_file}")
+    return finish(report.failures({train.CASE.name: results}))
 
 
 def say(text: str) -> None:
