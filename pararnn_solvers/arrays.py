@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ __all__ = [
     "is_device_array",
     "leading",
     "namespace",
+    "no_host_arrays",
     "on_host",
     "operand",
     "place",
@@ -42,8 +44,9 @@ def is_device_array(value: Any) -> bool:
     """Tell whether `value` is an array of CuPy, without importing it."""
     if isinstance(value, np.ndarray):
         return False
-    library = type(value).__module__.partition(".")[0]
-    return library == "cupy" and hasattr(value, "__cuda_array_interface__")
+    kind = type(value)  # of an array itself, the interface would be made, each time
+    library = kind.__module__.partition(".")[0]
+    return library == "cupy" and hasattr(kind, "__cuda_array_interface__")
 
 
 def namespace(array: Array) -> Any:
@@ -93,6 +96,20 @@ def operand(value: Any, like: Array) -> Any:
     if isinstance(value, np.ndarray) and not value.ndim and is_device_array(like):
         return value[()]
     return value
+
+
+@contextmanager
+def no_host_arrays(like: Array) -> Iterator[None]:
+    """Turn what CuPy says of a host array beside `like` into InvalidInput with the remedy."""
+    try:
+        yield
+    except TypeError as error:
+        if is_device_array(like) and f"Unsupported type {np.ndarray}" in str(error):
+            raise InvalidInput(
+                f"step uses a NumPy array beside states on {place(like)}; pass it in theta, as an "
+                "array of CuPy: a global one is on the host, and nothing is moved unasked"
+            ) from error
+        raise
 
 
 def identity(size: int, like: Array) -> Array:

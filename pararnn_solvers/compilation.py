@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -85,9 +86,11 @@ def signature_of(system: System) -> Any:
     """Return what the program of a system depends on, or None where that may change unnoticed."""
     from pararnn_solvers.autodiff.trace.references import Unknown, signature
 
-    k, _ = system.recurrence.structure(system.shape[-1])
+    recurrence = system.recurrence
+    k, _ = recurrence.structure(system.shape[-1])
     try:
-        return signature(system.recurrence.step, system.h0, system.x, system.theta, k)
+        found = signature(recurrence.step, system.h0, system.x, system.theta, k)
+        return bool(recurrence.fast_math), found
     except Unknown:
         return None
 
@@ -105,7 +108,7 @@ def traced(system: System) -> System:
 
     A step whose channels couple is traced as elementwise stages between matrix products.
     """
-    maker = makers(arrays.is_device_array(system.h0))
+    maker = makers(arrays.is_device_array(system.h0), bool(system.recurrence.fast_math))
     step, h0, x, theta = system.recurrence.step, system.h0, system.x, system.theta
     k, n = system.recurrence.structure(system.shape[-1])
     if k <= MOST_COMPONENTS:
@@ -126,16 +129,20 @@ class Makers(NamedTuple):
     dense: Callable[..., Any]
 
 
-def makers(on_device: bool) -> Makers:
-    """Return what makes programs for arrays on the host, where that imports Numba, or a device."""
+def makers(on_device: bool, fast_math: bool = False) -> Makers:
+    """Return what makes programs for arrays on the host, where that imports Numba, or a device.
+
+    `fast_math` is as of :class:`~pararnn_solvers.Recurrence`.
+    """
     if on_device:
         from pararnn_solvers.compiled.cuda_dense import compile_dense_cuda, trace_dense
         from pararnn_solvers.compiled.cuda_dense_launch import require_room
         from pararnn_solvers.compiled.cuda_program import device_program
 
-        return Makers(
-            device_program, lambda *args: require_room(compile_dense_cuda(trace_dense(*args)))
-        )
+        def dense(*args: Any) -> Any:
+            return require_room(compile_dense_cuda(trace_dense(*args), fast_math))
+
+        return Makers(partial(device_program, fast_math=fast_math), dense)
     from pararnn_solvers.autodiff.trace.staged import trace_staged
     from pararnn_solvers.compiled.dense import compile_dense
     from pararnn_solvers.compiled.program import program
@@ -152,7 +159,8 @@ def agrees(system: System) -> bool:
     few = replace(system, x=x, h0=h0, steps=1, tally=Tally())
     h = few.empty()
     rollout_system(few, h)
-    return close(h, replace(few, program=None, dense=None).evaluate(h0[None]))
+    expected = replace(few, program=None, dense=None).evaluate(h0[None])
+    return close(h, expected, system.recurrence.agreement)
 
 
 def disagreement(system: System, compiled: bool | None) -> System:

@@ -109,7 +109,8 @@ class System:
     def apply(self, function: Callable[..., Any], previous: Array, x: Array | None) -> Any:
         """Call ``function(previous, x, theta)`` on read-only views, and count it."""
         self.count(previous)
-        with np.errstate(all="ignore"):  # an overflow of an iterate ends in a status, not a warning
+        # An overflow of an iterate ends in a status, not a warning.
+        with np.errstate(all="ignore"), arrays.no_host_arrays(previous):
             return function(read_only(previous), read_only(x), self.theta)
 
     def count(self, states: Array) -> None:

@@ -54,6 +54,7 @@ def system_of(recurrence: Recurrence, x: Any, h0: Any, theta: Any, steps: int | 
     if h0.shape[-1] == 0:
         raise InvalidInput(f"h0 has shape {h0.shape}; expected (*batch, d) with d >= 1")
     recurrence.structure(h0.shape[-1])
+    recurrence.require_fast_math(h0)
     if x is None:
         if steps is None:
             raise InvalidInput("x is None and steps is None; pass steps=T, the steps to take")

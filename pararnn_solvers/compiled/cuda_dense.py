@@ -20,7 +20,7 @@ from pararnn_solvers.autodiff.trace.graph import Node
 from pararnn_solvers.autodiff.trace.matrix_products import Column
 from pararnn_solvers.autodiff.trace.staged import Product, StagedTrace, trace_staged
 from pararnn_solvers.autodiff.trace.stages import Stage, Stored, cut
-from pararnn_solvers.compiled.cuda_program import CUDA, FUNCTIONS, TYPES, like
+from pararnn_solvers.compiled.cuda_program import CUDA, FUNCTIONS, TYPES, fast_math_flag, like
 from pararnn_solvers.errors import NotTraceable
 from pararnn_solvers.linear import cuda
 
@@ -92,8 +92,10 @@ def trace_dense(step: Callable[..., Any], h: Any, x: Any, theta: Any) -> StagedT
     return trace
 
 
-def compile_dense_cuda(trace: StagedTrace) -> DenseCudaProgram:
+def compile_dense_cuda(trace: StagedTrace, fast_math: bool = False) -> DenseCudaProgram:
     """Print the kernel of a staged trace.
+
+    `fast_math` is as of :class:`~pararnn_solvers.compiled.cuda_program.CudaProgram`.
 
     Raises
     ------
@@ -111,7 +113,7 @@ def compile_dense_cuda(trace: StagedTrace) -> DenseCudaProgram:
     if missing:
         listed = ", ".join(sorted(missing))
         raise NotTraceable(f"step calls {listed}, of which there is no device function")
-    layout = _Layout(trace, stages, operands, stored)
+    layout = _Layout(trace, stages, operands, stored, fast_math)
     return DenseCudaProgram(
         trace,
         layout.drives,
@@ -133,8 +135,10 @@ class _Layout:
         stages: Sequence[Stage],
         operands: dict[int, int],
         stored: int,
+        fast_math: bool,
     ) -> None:
         self.trace, self.stages, self.operands, self.stored = trace, stages, operands, stored
+        self.fast_math = fast_math
         inputs = {str(node.value): node.value for stage in stages for node in stage.inputs}
         self.drives = tuple(v for v in inputs.values() if self.place(v) in ("x", "y"))
         self.parameters = tuple(v for v in inputs.values() if self.place(v) == "theta")
@@ -198,7 +202,7 @@ class _Layout:
         return "\n".join(
             [
                 f"typedef {TYPES[trace.dtype.name]} real;",
-                "#define FAST_MATH 0",
+                fast_math_flag(self.fast_math, trace.dtype),
                 f"constexpr int K = {trace.components};  // components of a state",
                 f"constexpr int SLOTS = {len(self.slots)};  // operands of products, by channel",
                 f"constexpr int STATE_SLOTS = {self.state_slots};  // first of all, of the state",

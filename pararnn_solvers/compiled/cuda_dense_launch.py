@@ -9,11 +9,9 @@ that is more, what that one delivers of the matrices; and what it costs to excha
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -152,27 +150,6 @@ def _cycles(program: DenseCudaProgram, rows: int, channels: int, blocks: int) ->
     return max(computing, read / STREAMED) + waiting
 
 
-_alone = threading.Lock()
-_last: dict[int, Any] = {}
-
-
-@contextmanager
-def _one_after_another() -> Iterator[None]:
-    """Let no two kernels whose blocks wait for each other share a device, whatever their streams.
-
-    Each might keep the other's last blocks from starting, for ever.
-    """
-    xp = cuda.cupy()
-    stream, device = xp.cuda.get_current_stream(), xp.cuda.Device().id
-    with _alone:
-        if device in _last:
-            stream.wait_event(_last[device])
-        yield
-        event = xp.cuda.Event(disable_timing=True)
-        event.record(stream)
-        _last[device] = event
-
-
 def launch(
     data: Data,
     h: Array,
@@ -194,10 +171,12 @@ def launch(
     xp, program = cuda.cupy(), data.program
     trace, rows = program.trace, len(state[0])
     chosen, real = plan(program, rows), trace.dtype.type
-    kernel = cuda.kernel(program.code, f"march<{chosen.rows}, {chosen.channels}>")
+    name = f"march<{chosen.rows}, {chosen.channels}>"
+    kernel = cuda.kernel(program.code, name, cooperative=chosen.blocks > 1)
     table = data.table(steps * rows)
     atol, rtol = (-1.0, -1.0) if tolerance is None else tolerance
-    # Blocks that wait for each other must all be running.
+    # Blocks that wait for each other must all be running: one has room on each multiprocessor, and
+    # a cooperative launch starts with all of them, whatever other streams have launched.
     together = -(-rows // chosen.team_rows)
     if chosen.blocks > 1:
         together = min(together, cuda.multiprocessors() // chosen.blocks)
@@ -214,8 +193,4 @@ def launch(
         args = (x, y, data.theta, data.matrices, table, h, *state, exchange, norms, arrived)
         sizes = map(np.int64, (begin, end, rows, data.batch, trace.channels, steps))
         more = (real(atol), real(rtol), *sizes, np.int32(chosen.columns), np.int32(chosen.blocks))
-        if chosen.blocks == 1:
-            cuda.launch(kernel, teams, THREADS, (*args, *more), shared)
-            continue
-        with _one_after_another():
-            cuda.launch(kernel, teams * chosen.blocks, THREADS, (*args, *more), shared)
+        cuda.launch(kernel, teams * chosen.blocks, THREADS, (*args, *more), shared)

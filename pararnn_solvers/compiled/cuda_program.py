@@ -15,8 +15,8 @@ them stay in registers. They are readable CUDA C++ ::
         out[0] = r0;
     }
 
-and call what ``functions.cu`` defines. The kernels around them are in ``fused.cu``, on rows that
-``memory.cu`` reads and writes.
+and call what ``functions.cu`` defines. The kernels around them are in :data:`KERNELS`, on
+rows that ``memory.cu`` reads and writes.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ FUNCTIONS = frozenset(
     "sigmoid sign signbit sin sinh softplus sqrt tan tanh trunc xlog1py xlogy".split()
 )
 """What a step may call: the functions of ``functions.cu``."""
+
+KERNELS = ("memory.cu", "parts.cu", "shooting.cu", "newton.cu", "adjoint.cu")
+"""The templates around the functions of a step, in order."""
 
 TYPES = {"float32": "float", "float64": "double"}
 _MARKS = {"float32": "f", "float64": ""}
@@ -83,14 +86,15 @@ class CudaProgram(Program):
     theta : device array, flat
         As of :class:`~pararnn_solvers.compiled.program.Program`.
     fast_math : bool
-        Whether ``tanh``, ``exp`` and ``sigmoid`` of float32 are the hardware's approximations:
-        relative errors of 5e-4, and of 2e-6 for moderate arguments, instead of 1e-7.
+        Whether ``tanh``, ``exp`` and ``sigmoid`` of float32 are the hardware's approximations: see
+        :class:`~pararnn_solvers.Recurrence`. Of float64 there are none.
     """
 
     fast_math: bool = False
     kernels: ClassVar[str] = "pararnn_solvers.compiled.cuda_kernels"
     shooting: ClassVar[str] = "pararnn_solvers.compiled.cuda_shooting"
     gradients: ClassVar[str] = "pararnn_solvers.compiled.cuda_kernels"
+    wavefront: ClassVar[str] = ""
 
     def with_parameters(self, theta: Any) -> CudaProgram:
         """Return the same program with the values of other parameters, on the current device."""
@@ -122,8 +126,7 @@ class CudaProgram(Program):
             self.newton_source,
             self.adjoint_source,
             "}  // namespace step\n",
-            cuda.source("memory.cu"),
-            cuda.source("fused.cu"),
+            cuda.sources(*KERNELS),
         ]
         return "\n".join(parts)
 
@@ -132,7 +135,7 @@ class CudaProgram(Program):
         return "\n".join(
             [
                 f"typedef {TYPES[self.dtype.name]} real;",
-                f"#define FAST_MATH {int(self.fast_math and self.dtype == np.float32)}",
+                fast_math_flag(self.fast_math, self.dtype),
                 f"constexpr int K = {self.k};  // components of a state",
                 f"constexpr int DRIVES = {len(self.drives)};",
                 f"constexpr int SHARED_DRIVES = {shared};  // by all channels: the first of them",
@@ -174,6 +177,11 @@ class CudaProgram(Program):
         inputs = self.drives if i.group == "x" else self.parameters
         array = "drives" if i.group == "x" else "parameters"
         return f"{array}[{[other.name for other in inputs].index(i.name)}]"
+
+
+def fast_math_flag(wanted: bool, dtype: np.dtype[Any]) -> str:
+    """Print the line that tells ``functions.cu`` whether to approximate."""
+    return f"#define FAST_MATH {int(wanted and dtype == np.float32)}"
 
 
 def _input(node: Node) -> Input:

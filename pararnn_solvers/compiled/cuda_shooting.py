@@ -11,20 +11,36 @@ Source: Bock & Plitt 1984; Gander & Vandewalle 2007.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
+from pararnn_solvers import arrays
 from pararnn_solvers.compiled import cuda_kernels as kernels
+from pararnn_solvers.compiled import cuda_launch
 from pararnn_solvers.compiled.cuda_program import CudaProgram
 from pararnn_solvers.compiled.shooting import MOST_EVALUATIONS, SHARE, Shot
-from pararnn_solvers.compiled.shooting_policy import AHEAD, ITERATIONS, MANY, Memory
+from pararnn_solvers.compiled.shooting_policy import (
+    AHEAD,
+    ITERATIONS,
+    MANY,
+    Memory,
+    shoot_either,
+)
 from pararnn_solvers.linear import cuda
 from pararnn_solvers.typing import Array
 
-MOVED, DOUBTED, DIVERGED = 1, 2, 4  # bits of the status of a sequence, as in fused.cu
+__all__ = [
+    "best_chunk",
+    "chunk_length",
+    "forgetting",
+    "keeps_busy",
+    "shoot",
+    "shoot_either",
+    "shoot_newton",
+]
+
+MOVED, DOUBTED, DIVERGED = 1, 2, 4  # bits of the status of a sequence, as in shooting.cu
 IN_FLIGHT = 512  # threads of a multiprocessor that hide the latency of a step
 SHORTEST = 32  # steps of a chunk
 SETUP = 500.0  # steps, which take as long as launches and looks at what they found
@@ -98,48 +114,6 @@ def forgetting(program: CudaProgram, x: Array | None, h0: Array, T: int) -> Memo
     return Memory(math.log(float(np.finfo(h0.dtype).eps)) / rate, rate)
 
 
-def shoot_either(
-    program: CudaProgram,
-    x: Array | None,
-    h0: Array,
-    h: Array,
-    S: int,
-    tolerance: tuple[float, float],
-    scan: Any,
-    max_iter: int,
-    guess: Array | None,
-    forgets: bool | None,
-) -> Shot:
-    """Fill ``h`` by chunks of S steps that meet, or that Newton's method corrects.
-
-    If it is not known whether the recurrence forgets in as many steps, it is asked; if the answer
-    was wrong, the other way is tried.
-    """
-    if not h.size:
-        every = np.ones(len(h0), bool)
-        return Shot(np.zeros((1, len(h0)), h.dtype), every, ~every, 0, True)
-    if forgets is None:
-        forgets = forgetting(program, x, h0, len(h)).steps <= 2 * S
-    ways: list[Callable[..., Shot]] = [shoot, partial(shoot_newton, scan=scan, max_iter=max_iter)]
-    first, second = ways if forgets else reversed(ways)
-    shot = first(program, x, h0, h, S, *tolerance, guess=guess)
-    left = ~(shot.joined | shot.diverged)
-    if not left.any():
-        return shot
-    xp = cuda.cupy()
-    rest = xp.asarray(np.flatnonzero(left))
-    h_left = xp.ascontiguousarray(h[:, rest])
-    few, guess = (None if a is None else a[:, rest] for a in (x, guess))
-    other = second(program, few, h0[rest], h_left, S, *tolerance, guess=guess)
-    h[:, rest] = h_left
-    norms = np.concatenate([shot.norms, np.repeat(shot.norms[-1:], len(other.norms), axis=0)])
-    norms[len(shot.norms) :, left] = other.norms
-    joined, diverged = shot.joined.copy(), shot.diverged.copy()
-    joined[left], diverged[left] = other.joined, other.diverged
-    evaluations = shot.evaluations + other.evaluations
-    return Shot(norms, joined, diverged, evaluations, shot.finite and other.finite)
-
-
 class Chunks:
     """Chunks of S steps of a problem, where they started and ended, and what they report."""
 
@@ -169,12 +143,12 @@ class Chunks:
         """Run chunks again until they meet; return the account, and raise ``jump`` and ``left``."""
         xp = cuda.cupy()
         program, h = self.program, self.h
-        state = kernels.states_stream(program)
-        streams = (kernels.drives_stream(program, self.x), state)
-        launched = kernels.plan(program, h.shape, self.S, streams)
+        state = cuda_launch.states_stream(program)
+        streams = (cuda_launch.drives_stream(program, self.x), state)
+        launched = cuda_launch.plan(program, h.shape, self.S, streams)
         new_ends = xp.empty_like(self.ends)
         arrays = (
-            kernels.drives(program, self.x),
+            cuda_launch.drives(program, self.x),
             program.theta,
             self.h0,
             self.starts,
@@ -189,7 +163,7 @@ class Chunks:
             self.account[-2:-1],
         )
         tolerance = (h.dtype.type(atol), h.dtype.type(rtol))
-        kernels.run(program, "meet", launched, h.shape, arrays, *tolerance)
+        cuda_launch.run(program, "meet", launched, h.shape, arrays, *tolerance)
         self.ends = new_ends
         found: Array = self.account.get()
         return found
@@ -197,7 +171,7 @@ class Chunks:
     def count_right(self) -> None:
         """Find out how many chunks of each lane started right."""
         B, n = self.right.shape
-        threads = kernels.block_size(B * n)
+        threads = cuda_launch.block_size(B * n)
         kernel = cuda.kernel(self.program.code, "count_right")
         arrays = (self.h0, self.starts, self.ends, self.right)
         sizes = map(np.int64, (B, n, self.P))
@@ -227,11 +201,15 @@ def shoot(
     """
     chunks = Chunks(program, x, h0, h, S, guess)
     chunks.sweep()
-    return join(chunks, [], h.shape[0] * h.shape[1], SHARE * atol, SHARE * rtol)
+    return join(chunks, None, h.shape[0] * h.shape[1], SHARE * atol, SHARE * rtol)
 
 
-def join(chunks: Chunks, norms: list[Array], evaluations: int, atol: float, rtol: float) -> Shot:
+def join(
+    chunks: Chunks, norms: list[Array] | None, evaluations: int, atol: float, rtol: float
+) -> Shot:
     """Run chunks again from the ends of those before until nothing changes, or it takes too long.
+
+    `norms` are those of iterations before; None stands for the jumps that are met at first.
 
     The result depends on no order of threads: each pass starts chunks at ends as they were before
     it, and channels are joined one by one.
@@ -255,7 +233,8 @@ def join(chunks: Chunks, norms: list[Array], evaluations: int, atol: float, rtol
     residual = left.get() if settled.all() else np.where(settled, left.get(), chunks.jumps())
     residual[diverged] = np.nan
     finite = not (spoiled or diverged.any())
-    shot = np.stack([*(norms or [first.get()]), residual])
+    before = [first.get()] if norms is None else norms
+    shot = np.stack([*before, residual])
     return Shot(shot, settled & ~diverged, diverged, spent, finite)
 
 
@@ -286,17 +265,16 @@ def shoot_newton(
     norms: list[Array] = []
     for i in range(max_iter + 1):
         chunks.sweep(tangents)
-        if P == 1:
-            break
         ends = chunks.ends[:-1]
         jump = ends - chunks.starts[1:]
         far, allowed = abs(jump).max(axis=2), SHARE * (atol + rtol * abs(ends).max(axis=2))
-        norm, joined = far.max(axis=0), (far <= allowed).all(axis=0)
+        norm, joined = arrays.greatest(far, 0), (far <= allowed).all(axis=0)
         norms.append(norm.get())
         open_ = ~joined & xp.isfinite(norm)
         if i == max_iter or not bool(open_.any()):
             break
         change = scan(tangents[:-1], jump)
         chunks.starts[1:] = xp.where(open_[:, None], chunks.starts[1:] + change, chunks.starts[1:])
-    evaluations = max(1, len(norms)) * T * B
-    return join(chunks, norms, evaluations, NEWTON_SHARE * atol, NEWTON_SHARE * rtol)
+    evaluations = len(norms) * T * B
+    # In place of the last jump there will be the residual of what is returned.
+    return join(chunks, norms[:-1], evaluations, NEWTON_SHARE * atol, NEWTON_SHARE * rtol)

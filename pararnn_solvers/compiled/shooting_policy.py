@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from pararnn_solvers import arrays
 from pararnn_solvers.compiled import numba_kernels as kernels
 from pararnn_solvers.compiled.program import Program
 from pararnn_solvers.compiled.shooting import (
@@ -22,6 +23,18 @@ from pararnn_solvers.compiled.shooting import (
 from pararnn_solvers.compiled.tile_kernels import STEPS
 from pararnn_solvers.linear import alignment, threads
 from pararnn_solvers.typing import Array
+
+__all__ = [
+    "Memory",
+    "best_chunk",
+    "forgetting",
+    "keeps_busy",
+    "shoot",
+    "shoot_either",
+    "shoot_newton",
+    "shooting_cost",
+    "stepping_cost",
+]
 
 PROBED = 128  # steps at most, of few chunks, and not more than a small part of all
 PROBED_SHARE = 8  # all chunks of a probe have together 1/8 of the steps, at most
@@ -113,7 +126,7 @@ def approach(chunks: Chunks, before: Array, starts: Array, eps: float) -> tuple[
 
 
 def shoot_either(
-    program: Program,
+    program: Any,
     x: Array | None,
     h0: Array,
     h: Array,
@@ -127,23 +140,28 @@ def shoot_either(
     """Fill ``h`` by chunks of S steps that meet, or that Newton's method corrects.
 
     If it is not known whether the recurrence forgets in as many steps, it is asked; if the answer
-    was wrong, the other way is tried.
+    was wrong, the other way is tried. One chunk is the rollout. The program says which modules have
+    these functions: on a device, those of :mod:`.cuda_shooting` and :mod:`.cuda_kernels`.
     """
-    if not h.size:
-        every = np.ones(len(h0), bool)
-        return Shot(np.zeros((1, len(h0)), h.dtype), every, ~every, 0, True)
+    T, B, _ = h.shape
+    if not h.size or S >= T:
+        every = np.ones(B, bool)
+        finite = importlib.import_module(program.kernels).rollout(program, x, h0, h)
+        return Shot(np.zeros((1, B), h.dtype), every, ~every, T * B, finite)
+    here = importlib.import_module(program.shooting)
     if forgets is None:
-        forgets = forgetting(program, x, h0, len(h)).steps <= 2 * S
-    ways: list[Callable[..., Shot]] = [shoot, partial(shoot_newton, scan=scan, max_iter=max_iter)]
+        forgets = here.forgetting(program, x, h0, T).steps <= 2 * S
+    ways = [here.shoot, partial(here.shoot_newton, scan=scan, max_iter=max_iter)]
     first, second = ways if forgets else reversed(ways)
-    shot = first(program, x, h0, h, S, *tolerance, guess=guess)
+    shot: Shot = first(program, x, h0, h, S, *tolerance, guess=guess)
     left = ~(shot.joined | shot.diverged)
     if not left.any():
         return shot
-    rest = np.ascontiguousarray(h[:, left])
-    few, guess = (None if a is None else a[:, left] for a in (x, guess))
-    other = second(program, few, h0[left], rest, S, *tolerance, guess=guess)
-    h[:, left] = rest
+    rest = arrays.positions(left, h)
+    h_left = np.ascontiguousarray(h[:, rest], like=h)
+    few, guess = (None if a is None else a[:, rest] for a in (x, guess))
+    other: Shot = second(program, few, h0[rest], h_left, S, *tolerance, guess=guess)
+    h[:, rest] = h_left
     norms = np.concatenate([shot.norms, np.repeat(shot.norms[-1:], len(other.norms), axis=0)])
     norms[len(shot.norms) :, left] = other.norms
     joined, diverged = shot.joined.copy(), shot.diverged.copy()

@@ -32,6 +32,7 @@ __all__ = [
     "launch",
     "multiprocessors",
     "source",
+    "sources",
 ]
 
 OLDEST = (13, 4)  # as in pyproject.toml
@@ -113,8 +114,19 @@ def source(name: str) -> str:
     raise FileNotFoundError(f"no CUDA source is called {name!r}")
 
 
+@functools.cache
+def sources(*names: str) -> str:
+    """Return CUDA sources as one text, in this order."""
+    return "\n".join(map(source, names))
+
+
 def kernel(
-    code: str, name: str, *, options: tuple[str, ...] = (), names: tuple[str, ...] = ()
+    code: str,
+    name: str,
+    *,
+    options: tuple[str, ...] = (),
+    names: tuple[str, ...] = (),
+    cooperative: bool = False,
 ) -> Callable[..., None]:
     """Return a kernel of ``code``, compiled for the current device.
 
@@ -129,6 +141,9 @@ def kernel(
     names : tuple of str
         All expressions wanted from this code, which are then compiled together. They include
         ``name``; by default, it alone.
+    cooperative : bool
+        Whether blocks wait for each other: a launch then begins with all of them or not at all. No
+        more than fit on the device at once; of a larger grid CuPy would launch a part.
 
     Raises
     ------
@@ -138,7 +153,7 @@ def kernel(
     """
     module = cupy()
     names = names or (name,)
-    key = (code, options, names, name, module.cuda.Device().id)
+    key = (code, options, names, name, cooperative, module.cuda.Device().id)
     with _lock:
         found = _kernels.setdefault(module, {})
         if key not in found:
@@ -148,6 +163,7 @@ def kernel(
                     backend="nvrtc",
                     options=(STANDARD, *options),
                     name_expressions=names,
+                    enable_cooperative_groups=cooperative,
                 )
                 found[key] = raw.get_function(name)
         kept: Callable[..., None] = found[key]

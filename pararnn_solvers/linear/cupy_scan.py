@@ -37,7 +37,7 @@ from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.linear import cuda, cupy_dense
 from pararnn_solvers.linear.arguments import check_shapes
 
-KERNELS = "scan.cu"
+KERNELS = ("maps.cu", "scan.cu")
 LARGEST_TEMPLATE = 4
 
 STORED = {
@@ -160,7 +160,7 @@ def names(stored: str, k: int) -> dict[str, str]:
 
 def _kernel(which: str, stored: str, k: int) -> Any:
     together = names(stored, k)
-    return cuda.kernel(cuda.source(KERNELS), together[which], names=tuple(together.values()))
+    return cuda.kernel(cuda.sources(*KERNELS), together[which], names=tuple(together.values()))
 
 
 def _solve_tiles(A: Any, b: Any, h: Any, numbers: list[Any], stored: str) -> None:

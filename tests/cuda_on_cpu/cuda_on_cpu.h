@@ -78,14 +78,15 @@ inline std::common_type_t<A, B> max(A a, B b) {
     else return std::max<std::common_type_t<A, B>>(a, b);
 }
 
-inline float __expf(float x) { return expf(x); }
+// Approximations have errors here, too: rounded to what is documented of the device's.
+inline float __expf(float x) { return exp2f(x * 1.4426950408889634f); }
 inline float __exp10f(float x) { return powf(10.0f, x); }
 inline float __logf(float x) { return logf(x); }
 inline float __log2f(float x) { return log2f(x); }
 inline float __sinf(float x) { return sinf(x); }
 inline float __cosf(float x) { return cosf(x); }
 inline float __powf(float x, float y) { return powf(x, y); }
-inline float __fdividef(float x, float y) { return x / y; }
+inline float __fdividef(float x, float y) { return fabsf(y) > 0x1p126f && y - y == 0 ? 0 : x / y; }
 inline float __frcp_rn(float x) { return 1.0f / x; }
 inline float __fsqrt_rn(float x) { return sqrtf(x); }
 inline float __frsqrt_rn(float x) { return 1.0f / sqrtf(x); }
@@ -133,6 +134,11 @@ inline To bits(From from) {
     To to;
     memcpy(&to, &from, sizeof to);
     return to;
+}
+// tanh.approx.f32, rounded to 11 bits: its largest error, 2^-11.
+inline float tanh_approx(float x) {
+    const float y = tanhf(x);
+    return y - y == 0 ? bits<float>(bits<unsigned>(y) + 0x1000u & ~0x1fffu) : y;
 }
 }  // namespace cuda_on_cpu
 inline int __float_as_int(float x) { return cuda_on_cpu::bits<int>(x); }

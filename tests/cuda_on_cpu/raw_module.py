@@ -22,11 +22,15 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.cuda_on_cpu.fake_devices import ATTRIBUTES
+
 FORWARD, REVERSE, SHUFFLED, INTERLEAVED = range(4)
 SCHEDULES = (FORWARD, REVERSE, SHUFFLED)
 STATIC_SHARED_LIMIT, SHARED_LIMIT = 48 << 10, 227 << 10  # bytes of a block, as on sm_90
 MAX_THREADS = 1024
 MAX_GRID = (2**31 - 1, 65535, 65535)
+THREADS_TOGETHER = ATTRIBUTES["MaxThreadsPerMultiProcessor"]
+SHARED_TOGETHER = ATTRIBUTES["MaxSharedMemoryPerMultiprocessor"]
 
 HERE = Path(__file__).parent
 FOLDER = Path(tempfile.gettempdir()) / f"cuda_on_cpu_{getpass.getuser()}"
@@ -94,13 +98,22 @@ class _Launch(ctypes.Structure):
 class RawModule:
     """Kernels compiled from one text."""
 
-    def __init__(self, *, code, options=(), backend="nvrtc", name_expressions=None):
+    def __init__(
+        self,
+        *,
+        code,
+        options=(),
+        backend="nvrtc",
+        enable_cooperative_groups=False,
+        name_expressions=None,
+    ):
         if not isinstance(options, tuple):
             raise TypeError(f"options must be a tuple, not {type(options).__name__}")
         if backend != "nvrtc":
             raise ValueError(f"only backend='nvrtc' is emulated, not {backend!r}")
         self.code, self.options = code, options
         self.name_expressions = tuple(name_expressions) if name_expressions is not None else None
+        self.enable_cooperative_groups = enable_cooperative_groups
         self._library = None
 
     def compile(self, log_stream=None):
@@ -114,7 +127,8 @@ class RawModule:
         names = self._names()
         if name not in names:
             raise LaunchError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name!r}")
-        return RawKernel(name, getattr(self._library, f"launch_{names.index(name)}"))
+        function = getattr(self._library, f"launch_{names.index(name)}")
+        return RawKernel(name, function, self.enable_cooperative_groups)
 
     def _names(self):
         return tuple(dict.fromkeys((*(self.name_expressions or ()), *GLOBAL.findall(self.code))))
@@ -162,9 +176,10 @@ def _run(command):
 class RawKernel:
     """One kernel; call it with `(grid, block, args, shared_mem=0)`."""
 
-    def __init__(self, name, function):
+    def __init__(self, name, function, enable_cooperative_groups=False):
         self.name = self.__name__ = name
         self._function = function
+        self.enable_cooperative_groups = enable_cooperative_groups
         self._dynamic_limit = STATIC_SHARED_LIMIT
 
     @property
@@ -182,6 +197,8 @@ class RawKernel:
         """Run the kernel to its end."""
         grid, block = _three(grid), _three(block)
         _check_launch(grid, block, shared_mem, self._dynamic_limit)
+        if self.enable_cooperative_groups:
+            _check_cooperative(grid, block, shared_mem)
         pack = [_pack(argument, i) for i, argument in enumerate(args)]
         arguments = (_Argument * max(len(pack), 1))(*(a for a, _ in pack))
         order, seed = _chosen
@@ -218,6 +235,15 @@ def _check_launch(grid, block, shared, limit):
             f"CUDA_ERROR_INVALID_VALUE: grid {grid}, block {block}, {shared} bytes of dynamic "
             f"shared memory (at most {limit}; raise max_dynamic_shared_size_bytes for more)"
         )
+
+
+def _check_cooperative(grid, block, shared):
+    """Refuse more blocks than fit at once, by threads and by shared memory (CuPy: a warning)."""
+    threads = block[0] * block[1] * block[2]
+    of_one = min(THREADS_TOGETHER // threads, SHARED_TOGETHER // max(1, shared))
+    most = ATTRIBUTES["MultiProcessorCount"] * of_one
+    if grid[0] * grid[1] * grid[2] > most:
+        raise LaunchError(f"CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE: grid {grid}, room for {most}")
 
 
 def _pack(argument, i):

@@ -212,3 +212,28 @@ def test_a_full_device_is_told_by_derivatives_too(device):
             ):
                 call()
         assert fake_devices.used_bytes() == before
+
+
+WEIGHTS, MATRIX = np.full(D, 0.3), np.full((D, D), 0.1)
+FORGETFUL = {
+    "channels": (lambda h, x, _: np.tanh(WEIGHTS * h + x), 1),
+    "products": (lambda h, x, _: np.tanh(h @ MATRIX + x), None),
+}
+
+
+@pytest.mark.parametrize("name", FORGETFUL)
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("call", [prs.solve, prs.rollout])
+def test_a_global_host_array_has_to_be_in_theta(device, call, compiled, name):
+    recurrence, x = prs.Recurrence(*FORGETFUL[name]), device.zeros((5, 2, D))
+    message = r"step uses a NumPy array beside states on cuda:0; pass it in theta"
+    with pytest.raises(prs.InvalidInput, match=message):
+        call(recurrence, x, x[0], compiled=compiled)
+
+
+def test_other_errors_of_a_step_stay_as_they_are(device):
+    def step(h, x, _):
+        raise TypeError("Unsupported type <class 'str'>")
+
+    with pytest.raises(TypeError, match="Unsupported type <class 'str'>"):
+        prs.rollout(step, device.zeros((5, 2, D)), device.zeros((2, D)))

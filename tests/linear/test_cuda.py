@@ -131,7 +131,7 @@ def test_device_arrays_are_told_from_others(device):
     assert not cuda.is_device_array(device.cuda.Device(0))
 
 
-@pytest.mark.parametrize("name", ["scan.cu", "fused.cu"])
+@pytest.mark.parametrize("name", ["scan.cu", "newton.cu"])
 def test_sources_are_found_by_name(name):
     assert "__global__" in cuda.source(name)
 
@@ -260,3 +260,17 @@ def test_a_full_device_is_insufficient_memory_and_leaks_nothing(device):
 def test_other_errors_pass_through(device):
     with pytest.raises(ZeroDivisionError), cuda.device_memory("nothing", ""):
         1 / 0  # noqa: B018
+
+
+def test_a_cooperative_launch_has_room_for_all_its_blocks(device):
+    """Two blocks of 1024 threads on each of three multiprocessors; the double refuses what CuPy
+    would launch a part of."""
+    x = device.zeros(7 * 1024)
+    names = ("add<double>",)
+    together, usual = (cuda.kernel(ADD, *names, cooperative=flag) for flag in (True, False))
+    arguments = [x, np.float64(1), np.int64(x.size)]
+    cuda.launch(together, 6, 1024, arguments)
+    with pytest.raises(device.cuda.driver.CUDADriverError, match="COOPERATIVE_LAUNCH_TOO_LARGE"):
+        cuda.launch(together, 7, 1024, arguments)
+    cuda.launch(usual, 7, 1024, arguments)
+    np.testing.assert_array_equal(x.get(), [2] * 6144 + [1] * 1024)

@@ -492,7 +492,7 @@ NAMES = [
 @pytest.mark.skipif(nvrtc.missing() is not None, reason=str(nvrtc.missing()))
 @pytest.mark.parametrize("arch", nvrtc.ARCHITECTURES)
 def test_every_kernel_compiles_without_spills_and_without_float64_where_none_is_stored(arch):
-    compiled = nvrtc.compile(cuda.source(cupy_scan.KERNELS), NAMES, arch)
+    compiled = nvrtc.compile(cuda.sources(*cupy_scan.KERNELS), NAMES, arch)
     assert len(compiled.spills) == len(NAMES)
     assert not any(compiled.spills.values())
     assert {name.partition(",")[0] for name in compiled.float64} == {

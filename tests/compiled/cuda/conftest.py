@@ -1,10 +1,10 @@
 import pytest
 
-from pararnn_solvers.compiled import cuda_kernels
+from pararnn_solvers.compiled import cuda_launch
 from tests.cuda_on_cpu.fixtures import device, thread_order  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
 def one_tile(monkeypatch):
     """Only one size of tiles is compiled for; a test compares the others with it."""
-    monkeypatch.setattr(cuda_kernels, "STAGED_TILES", (8,))
+    monkeypatch.setattr(cuda_launch, "STAGED_TILES", (8,))

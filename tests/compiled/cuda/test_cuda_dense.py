@@ -192,18 +192,21 @@ def test_teams_of_blocks_give_the_same_bits(device, name, dtype, n, tile, monkey
     assert again.evaluations == shot.evaluations
 
 
-def test_teams_wait_for_those_of_other_streams(device, monkeypatch):
-    problem = Problem(device, "elman", 3, n=70)
-    launches(monkeypatch, 1, 1, 32, 3)
-    waited = []
-    monkeypatch.setattr(device.cuda.Stream, "wait_event", lambda _, event: waited.append(event))
-    monkeypatch.setattr(launching, "_last", {})
+@pytest.mark.parametrize(("n", "blocks"), [(6, 1), (70, 3)])
+def test_teams_of_blocks_are_launched_together(device, monkeypatch, n, blocks):
+    """Blocks that wait for each other start together or not at all: a cooperative launch."""
+    problem = Problem(device, "elman", 3, n=n)
+    launches(monkeypatch, 1, 1, 32, blocks)
+    asked, compile_kernel = [], launching.cuda.kernel
+
+    def kernel(*args, **options):
+        asked.append(compile_kernel(*args, **options))
+        return asked[-1]
+
+    monkeypatch.setattr(launching.cuda, "kernel", kernel)
     with raw_module.schedule(raw_module.INTERLEAVED):
-        for _ in range(2):
-            with device.cuda.Stream():
-                problem.rollout()
-    assert len(waited) == 1
-    assert waited[0].time is not None
+        problem.rollout()
+    assert [k.enable_cooperative_groups for k in asked] == [blocks > 1]
 
 
 @pytest.mark.parametrize("n", [6, 64, 128, 1000])

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from pararnn_solvers.cells import diagonal_gru, diagonal_lstm
+from pararnn_solvers.compiled.cuda_dense import compile_dense_cuda, trace_dense
 from pararnn_solvers.compiled.cuda_program import device_program
+from pararnn_solvers.functions import sigmoid
 from tests.cuda_on_cpu import nvrtc
 
 pytestmark = pytest.mark.skipif(nvrtc.missing() is not None, reason=str(nvrtc.missing()))
@@ -49,11 +51,41 @@ def test_float64(device):
     assert not any(compiled.spills.values()), compiled.spills
 
 
-def test_fast_math_is_the_hardware_s(device):
-    def instructions(fast_math):
-        code = program_of("gru", np.float32, fast_math).code
-        return nvrtc.compile(code, ["apply<0>"], nvrtc.ARCHITECTURES[0]).ptx
+APPROXIMATIONS = ("tanh.approx.f32", "ex2.approx", "div.approx.f32")
 
-    assert "tanh.approx.f32" in instructions(True)
-    assert "tanh.approx.f32" not in instructions(False)
-    assert "approx" not in program_of("gru", np.float64, True).step_source
+
+@pytest.mark.parametrize("arch", nvrtc.ARCHITECTURES)
+@pytest.mark.parametrize("kernel", ["apply<0>", "sweep<Direct<1, 8>, 1>", "adjoint<Direct<-1, 4>>"])
+def test_fast_math_is_the_hardware_s(device, kernel, arch):
+    fast, exact = (
+        nvrtc.compile(program_of("gru", np.float32, flag).code, [kernel], arch)
+        for flag in (True, False)
+    )
+    assert all(name in fast.ptx for name in APPROXIMATIONS)
+    assert "tanh.approx.f32" not in exact.ptx
+    assert not any(fast.spills.values()) and not fast.float64
+    assert fast.ptx.count("\n") < exact.ptx.count("\n")
+
+
+def test_fast_math_of_steps_with_matrix_products(device):
+    def step(h, x, W):
+        return sigmoid(x) * np.tanh(h @ W)
+
+    h, x, W = (np.zeros(shape, np.float32) for shape in ((2, 16), (2, 16), (16, 16)))
+    fast, exact = (
+        nvrtc.compile(
+            compile_dense_cuda(trace_dense(step, h, x, W), flag).code, ["march<2, 2>"], "sm_90"
+        )
+        for flag in (True, False)
+    )
+    assert all(name in fast.ptx for name in APPROXIMATIONS)
+    assert "tanh.approx.f32" not in exact.ptx
+    assert not fast.float64
+
+
+def test_float64_has_no_approximations(device):
+    ptx = [
+        nvrtc.compile(program_of("gru", np.float64, flag).code, ["apply<0>"], "sm_90").ptx
+        for flag in (True, False)
+    ]
+    assert ptx[0] == ptx[1]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import pararnn_solvers as prs
-from pararnn_solvers.compiled import cuda_kernels, gradients, numba_kernels
+from pararnn_solvers.compiled import cuda_kernels, cuda_launch, gradients, numba_kernels
+from pararnn_solvers.linear import cuda
 from tests.compiled.cuda.on_device import FAMILIES, problem, rounding, states
 from tests.cuda_on_cpu import fake_cupy, raw_module
 
@@ -31,8 +32,8 @@ def problems(device, family, n, lengths=LENGTHS):
 def chunked(request, monkeypatch):
     """Whether passes that solve a linear recurrence cut time, in pieces of 7 steps at least."""
     if request.param:
-        monkeypatch.setattr(cuda_kernels, "SHORTEST", 7)
-        monkeypatch.setattr(cuda_kernels, "BUSY", 1 << 20)
+        monkeypatch.setattr(cuda_launch, "SHORTEST", 7)
+        monkeypatch.setattr(cuda_launch, "BUSY", 1 << 20)
     return request.param
 
 
@@ -202,7 +203,7 @@ def test_tiles_of_any_size_give_the_same_bits(device, monkeypatch, chunked):
     h, on_device = states(p, device)
     results = []
     for tiles in [(8,), (16,), (32,)]:
-        monkeypatch.setattr(cuda_kernels, "STAGED_TILES", tiles)
+        monkeypatch.setattr(cuda_launch, "STAGED_TILES", tiles)
         found = cuda_kernels.pull_back(p.gpu, p.x, p.h0, on_device, on_device)
         moved, norms = cuda_kernels.newton_pass(p.gpu, p.x, p.h0, on_device)
         results.append([a.get() for a in (*found[:2], moved, norms)])
@@ -216,6 +217,25 @@ def test_few_lanes_are_staged_and_many_are_not(device):
     reached = set()
     for n, B, T, S in [(1, 1, 100, 7), (3, 5, 67, 7), (33, 5, 67, 67), (1, 1, 67, 67)]:
         p = problem(device, FAMILIES["diagonal"](n=n, T=4))
-        streams = (cuda_kernels.Stream(n, 1), cuda_kernels.Stream(n, 1))
-        reached.add(cuda_kernels.plan(p.gpu, (T, B, n), S, streams).memory.partition("<")[0])
+        streams = (cuda_launch.Stream(n, 1), cuda_kernels.Stream(n, 1))
+        reached.add(cuda_launch.plan(p.gpu, (T, B, n), S, streams).memory.partition("<")[0])
     assert reached == {"Staged", "Direct"}
+
+
+@pytest.mark.parametrize("most", [2, 3, 7])
+def test_any_number_of_channels_fits_a_grid(device, monkeypatch, most):
+    """With 65535 blocks across, from 8.4 million channels on; here with a few."""
+    monkeypatch.setattr(cuda_kernels, "MOST_ACROSS", most)
+    p = problem(device, FAMILIES["diagonal"](n=777, T=3))  # 7 blocks
+    grids, launch = [], cuda.launch
+
+    def recording(kernel, grid, *more):
+        grids.append(grid)
+        launch(kernel, grid, *more)
+
+    monkeypatch.setattr(cuda, "launch", recording)
+    h, on_device = states(p, device)
+    found = cuda_kernels.evaluate(p.gpu, on_device, p.x).get()
+    expected = numba_kernels.evaluate(p.cpu, h, p.system.x)
+    np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-15)
+    assert max(grids[-1][1:]) <= most and np.prod(grids[-1][1:]) >= 7

@@ -198,3 +198,17 @@ def test_shooting_pays_where_lanes_do_not_fill_the_device(device):
     lanes = 3 * cuda_shooting.IN_FLIGHT
     assert cuda_shooting.best_chunk(p.gpu, lanes, 1 << 20, memory) == (1 << 20, 1.0)
     assert cuda_shooting.best_chunk(p.gpu, 1, 100, memory)[1] >= 1
+
+
+@pytest.mark.parametrize("a", [0.3, 1.0], ids=["forgets", "remembers"])
+@pytest.mark.parametrize("chunk", [64, 299, 300, 1000])
+def test_iterations_are_counted_as_on_the_host(device, chunk, a):
+    x, h0 = np.random.default_rng(0).standard_normal((300, 2, 3)), np.zeros((2, 3))
+    recurrence, options = prs.Recurrence(linear, 1), {"method": prs.newton(chunk=chunk)}
+    host = prs.solve(recurrence, x, h0, np.full(3, a), compiled=True, **options)
+    arrays = (device.asarray(array) for array in (x, h0, np.full(3, a)))
+    found = prs.solve(recurrence, *arrays, compiled=True, **options)
+    assert found.n_iter == host.n_iter == int(chunk < 300)
+    np.testing.assert_allclose(found.residual_norms[:-1], host.residual_norms[:-1], rtol=1e-9)
+    if chunk >= 300:  # one chunk is the rollout
+        assert found.n_step_evaluations == host.n_step_evaluations == 600
