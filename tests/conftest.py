@@ -4,6 +4,7 @@ Compiled kernels are kept from one run of the tests to the next, apart from the 
 """
 
 import getpass
+import importlib.util
 import os
 import tempfile
 from pathlib import Path
@@ -19,3 +20,19 @@ settings.register_profile("dev", deadline=None, max_examples=25)
 settings.register_profile("ci", deadline=None, max_examples=25, derandomize=True, database=None)
 settings.register_profile("thorough", deadline=None, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
+
+
+OF_PYTORCH = ("pararnn_solvers/torch/*.py", "tests/torch/[!_t]*.py")
+
+
+class WithoutPyTorch:
+    """Leaves out modules, collected for their doctests, that cannot be imported without PyTorch."""
+
+    def pytest_ignore_collect(self, collection_path):
+        if importlib.util.find_spec("torch") is None:
+            return any(map(collection_path.match, OF_PYTORCH)) or None
+        return None
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(WithoutPyTorch())
