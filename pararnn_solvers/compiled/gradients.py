@@ -77,9 +77,10 @@ class _Tiles:
     def __init__(self, program: Program, x: Array | None, h0: Array, h: Array) -> None:
         self.program, self.shape, self.dtype = program, h.shape, h.dtype
         self.m = 0 if x is None else x.shape[-1]
-        previous = np.concatenate([h0[None], h[:-1]])[: len(h)]
+        previous = alignment.empty(h.shape, h.dtype)
+        previous[0], previous[1:] = h0, h[:-1]
         self.inputs = (flat(previous, h.dtype), flat(x, h.dtype), program.theta)
-        self.dx = None if x is None else alignment.zeros(x.shape, h.dtype)
+        self.dx = None if x is None else _new(x.shape, h.dtype, not program.drives)
         self.q = len(program.parameters)
         self.totals = np.zeros(max(1, self.q) * program.n)
 

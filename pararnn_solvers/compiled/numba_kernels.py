@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from pararnn_solvers.compiled import cache, row_kernels, row_passes, tile_kernels, tile_passes
+from pararnn_solvers.compiled import (
+    cache,
+    row_kernels,
+    row_passes,
+    row_wavefront,
+    tile_kernels,
+    tile_passes,
+)
 from pararnn_solvers.compiled.program import Program, compile_source
 from pararnn_solvers.compiled.tile_kernels import STEPS
 from pararnn_solvers.linear import alignment, threads
@@ -33,6 +40,7 @@ BUILDERS: dict[tuple[str, str], Callable[..., Any]] = {
     ("row", "meet"): row_kernels.meet,
     ("row", "apply"): row_passes.apply,
     ("row", "newton"): row_passes.newton,
+    ("row", "wavefront"): row_wavefront.wavefront,
     ("row", "adjoint"): row_passes.adjoint,
     ("tile", "sweep"): tile_kernels.sweep,
     ("tile", "meet"): tile_kernels.meet,
@@ -99,7 +107,7 @@ def function_of(name: str, sizes: tuple[int, ...]) -> str:
         return "jacobian_source" if q else "step_source"
     if name in ("alone", "meet"):
         return "step_source"
-    return {"newton": "newton_source", "adjoint": "adjoint_source"}[name]
+    return "adjoint_source" if name == "adjoint" else "newton_source"
 
 
 def flat(array: Array | None, dtype: Any) -> Array:

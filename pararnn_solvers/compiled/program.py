@@ -61,9 +61,9 @@ class Program:
     ----------
     drives, parameters : tuple of Input
         What the step uses of x and of theta.
-    kernels, shooting, gradients : str
+    kernels, shooting, gradients, wavefront : str
         Modules that run such a program: passes over a trajectory, chunks of time and their choice,
-        the reversed pass.
+        the reversed pass, all Newton iterations in one pass (empty: there is none).
     """
 
     trace: Trace
@@ -71,6 +71,7 @@ class Program:
     kernels: ClassVar[str] = "pararnn_solvers.compiled.numba_kernels"
     shooting: ClassVar[str] = "pararnn_solvers.compiled.shooting_policy"
     gradients: ClassVar[str] = "pararnn_solvers.compiled.gradients"
+    wavefront: ClassVar[str] = "pararnn_solvers.compiled.wavefront"
 
     @property
     def k(self) -> int:

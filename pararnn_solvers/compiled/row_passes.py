@@ -144,7 +144,7 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places, tail: bo
     read_shared = reader(components(n_shared), tail)
     read_sums, write_sums = reader(components(q), tail), writer(components(q), tail)
     positions = tuple(place.offset for place in drives[:n_shared]) or (0,)
-    ahead = row_prefetcher(drives)
+    ahead, ahead_d = row_prefetcher(drives), row_prefetcher(components(k))
 
     def kernel(
         x: Any,
@@ -176,7 +176,12 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places, tail: bo
                         for i in range(n_shared):
                             dx[row * m + positions[i]] = 0
                     for c in range(c0, c1, W):
+                        # Rows come backwards, their channels forwards: prefetchers fall behind.
                         ahead(x, (row - AHEAD * B) * m, n, c)
+                        ahead(dx, (row - AHEAD * B) * m, n, c)
+                        ahead_d(h, (row - AHEAD * B) * d, n, c)
+                        if not again:
+                            ahead_d(g, (row - AHEAD * B) * d, n, c)
                         lam = read(carry, place, n, c)
                         if not again:
                             lam = plus(lam, read(g, row * d, n, c))

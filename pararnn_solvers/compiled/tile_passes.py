@@ -62,8 +62,8 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places) -> Any:
     """Return the kernel of the reversed recurrence and all gradients, as of :mod:`.row_passes`.
 
     ``adjoint(previous, x, theta, g, dx, carry, totals, shape, ids, S, L, least, recursive)``: here
-    lanes are chunks, as of :mod:`.tile_kernels`, ``previous`` has the states before each step, and
-    ``dx`` enters as zeros. Not ``recursive``: ``g`` is the adjoint already.
+    lanes are chunks, as of :mod:`.tile_kernels`, and ``previous`` has the states before each step.
+    Not ``recursive``: ``g`` is the adjoint already.
     """
     p, q = len(drives), len(parameters)
     read_x, read_theta = tile_reader(drives), splat_reader(parameters)
@@ -104,7 +104,11 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places) -> Any:
                 pack(previous, H, d, T, B, S, lanes, s0, steps)
                 if m:
                     pack(x, X, m, T, B, S, lanes, s0, steps)
+                if p and again:
                     pack(dx, D, m, T, B, S, lanes, s0, steps)
+                elif p:
+                    for i in range(D.size):
+                        D[i] = 0
                 if not again:
                     pack(g, G, d, T, B, S, lanes, s0, steps)
                     clear(G, d, T, B, S, lanes, s0, steps)

@@ -10,12 +10,14 @@ import numpy as np
 from pararnn_solvers.checks import require_whole
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.description import describe_call, parameters
+from pararnn_solvers.solvers.guess import resolve
 from pararnn_solvers.solvers.linearization import Linearization, exact, require_linearization
 from pararnn_solvers.solvers.shooting import shoot
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.step_length import StepLength, full_step, require_step_length
 from pararnn_solvers.solvers.stopping import Stopping
 from pararnn_solvers.solvers.unsolved import Observer, Unsolved
+from pararnn_solvers.solvers.wavefront import goes_together, is_default, iterate_together
 from pararnn_solvers.system import System, fuses
 
 
@@ -68,6 +70,11 @@ class Newton:
             window = self.window and -(-self.window // self.chunk)  # in chunks, rounded up
             method = replace(self, chunk=1, window=window)
             return shoot(method, self.chunk, system, guess, scan, stopping, observe)
+        if self.is_plain and self.window is None and observe is None and goes_together(system):
+            guess = None if is_default(guess) else resolve(guess, system)
+            solution = iterate_together(system, guess, scan, stopping)
+            if solution is not None:
+                return solution
         unsolved = Unsolved(system, guess, stopping, self.window, observe)
         iterate = unsolved.first(self.is_plain and fuses(system))  # F(h) at the guess
         while iterate is not None:

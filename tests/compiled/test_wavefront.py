@@ -1,0 +1,160 @@
+"""All Newton iterations in one pass are those of one iteration after another."""
+
+import numpy as np
+import pytest
+
+import pararnn_solvers as prs
+from pararnn_solvers.compiled import numba_kernels as kernels
+from pararnn_solvers.compiled import wavefront
+from pararnn_solvers.solvers.stopping import Stopping
+from tests.compiled.cases import FAMILIES, cell, diagonal, program_of, system_of
+from tests.strategies import rounding, solve
+
+Status = prs.Status
+
+
+def tolerance(case):
+    return 1e-9 if case.h0.dtype == np.float64 else 1e-5
+
+
+def front_of(case, guess=None, max_iter=100, **bounds):
+    system = system_of(case)
+    stopping = Stopping(**{"atol": tolerance(case), "rtol": 0.0, **bounds})
+    arguments = (program_of(case), system.x, system.h0, guess, system.empty(), stopping.allowed)
+    return wavefront.iterate(*arguments, max_iter)
+
+
+def one_by_one(case, guess=None, **bounds):
+    """The vectorized path."""
+    system = system_of(case)
+    bounds = {"atol": tolerance(case), "rtol": 0.0, **bounds}
+    h = None if guess is None else guess.reshape(*system.shape[:1], *case.h0.shape)
+    return system, solve(case, method="newton", guess=h, compiled=False, **bounds)
+
+
+def assert_the_same(case, front, plain, system):
+    allowed = 16 * rounding(case) / (1 - case.lipschitz)
+    norms = plain.residual_norms.reshape(len(plain.residual_norms), -1)
+    assert front.norms.shape == norms.shape
+    np.testing.assert_allclose(front.norms, norms, rtol=1e-4, atol=allowed)
+    np.testing.assert_allclose(front.h, plain.h.reshape(system.shape), rtol=0, atol=allowed)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("n", [8, 9, 17, 40])
+@pytest.mark.parametrize("batch", [(), (1,), (5,)])
+def test_iterates_are_those_of_one_iteration_after_another(family, n, batch):
+    case = FAMILIES[family](n=n, T=150, batch=batch, seed=n)
+    system, plain = one_by_one(case)
+    front = front_of(case)
+    assert plain.n_iter >= 1
+    assert_the_same(case, front, plain, system)
+    assert front.finite
+
+
+@pytest.mark.parametrize("n", [9, 16])
+def test_iterates_from_a_guess(n):
+    case = diagonal(n=n, T=130, batch=(3,))
+    guess = np.random.default_rng(0).standard_normal(system_of(case).shape)
+    system, plain = one_by_one(case, guess)
+    kept = guess.copy()
+    assert_the_same(case, front_of(case, guess), plain, system)
+    np.testing.assert_array_equal(guess, kept)
+
+
+def test_sequences_that_converge_early_keep_their_first_converged_iterate():
+    """Their states are not improved further, nor their residuals."""
+    case = diagonal(n=8, T=100, batch=(6,))
+    x = case.x * np.array([1, 0, 3, 1e-4, 3, 1e-2])[:, None]
+    h0 = case.h0 * np.array([1, 0, 3, 1e-4, 3, 1e-2])[:, None]
+    case = case._replace(x=x, h0=h0)
+    system, plain = one_by_one(case)
+    reached = (plain.residual_norms > tolerance(case)).sum(axis=0)
+    assert len(set(reached.tolist())) >= 3  # iterations that a sequence takes
+    assert_the_same(case, front_of(case), plain, system)
+
+
+def test_a_late_kick_takes_another_iteration_from_there():
+    """Where the last steps need more iterations than all before, those are done once more."""
+    case = diagonal(n=8, T=128)
+    quiet = case._replace(x=case.x * 1e-3, h0=case.h0 * 1e-3)
+    loud = quiet._replace(x=quiet.x.copy())
+    loud.x[100:] = 2 * case.x[100:]
+    few, many = front_of(quiet), front_of(loud)
+    assert len(many.norms) > len(few.norms)
+    system, plain = one_by_one(loud)
+    assert_the_same(loud, many, plain, system)
+    np.testing.assert_array_equal(many.h[:60], few.h[:60])
+
+
+@pytest.mark.parametrize("B", [1, 4])
+def test_threads_change_no_bit(B):
+    case = diagonal(n=64, T=2048, batch=(B,))
+    system = system_of(case)
+    found = []
+    before = prs.num_threads()
+    try:
+        for count in (1, 2, 3):
+            prs.set_num_threads(count)
+            found.append(front_of(case))
+            pieces = wavefront.divide(program_of(case), B, system.h0.size * 2048)
+            assert len(pieces) == count
+    finally:
+        prs.set_num_threads(before)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.h, found[0].h)
+        np.testing.assert_array_equal(other.norms, found[0].norms)
+
+
+def test_too_many_iterations_and_overflows_are_left_to_others():
+    case = diagonal(n=8, T=100)
+    assert front_of(case, max_iter=1) is None
+    bad = case._replace(x=case.x.copy())
+    bad.x[70, 3] = np.nan
+    assert front_of(bad) is None
+
+
+def test_a_drive_that_is_infinite_is_noticed_where_the_states_do_not_show_it():
+    case = diagonal(n=8, T=100)
+    case.x[50, 2] = np.inf  # tanh is 1 there
+    assert not front_of(case).finite
+
+
+@pytest.mark.parametrize(("n", "together"), [(2, False), (9, True)])
+def test_solve_takes_all_iterations_together(monkeypatch, n, together):
+    case = cell(n=n, T=100)
+    seen = []
+    iterate = wavefront.iterate
+    monkeypatch.setattr(wavefront, "iterate", lambda *a: seen.append(iterate(*a)) or seen[-1])
+    solution = solve(case, method="newton", compiled=True)
+    assert len(seen) == together
+    if together:
+        np.testing.assert_array_equal(solution.h, seen[0].h[:, 0])
+        assert solution.n_step_evaluations == seen[0].evaluations
+    watched = solve(case, method="newton", compiled=True, callback=lambda state: None)
+    assert len(seen) == together  # a callback sees every iterate
+    assert watched.n_iter == solution.n_iter
+
+
+def test_max_iter_ends_as_in_the_vectorized_path():
+    case = diagonal(n=9, T=100)
+    for compiled in (True, False):
+        with pytest.raises(prs.ConvergenceError) as caught:
+            prs.solve(*case[:4], method="newton", max_iter=1, compiled=compiled)
+        solution = caught.value.solution
+        assert solution.status is Status.MAX_ITER
+        assert solution.n_iter == 1
+
+
+def test_it_needs_rows_that_fill_vectors_and_occupy_threads():
+    assert not wavefront.pays(program_of(diagonal(n=7, T=100)), (100, 1, 7))
+    assert wavefront.pays(program_of(diagonal(n=8, T=100)), (100, 1, 8))
+    assert not wavefront.pays(program_of(diagonal(n=8, T=63)), (63, 1, 8))
+    before = prs.num_threads()
+    try:
+        prs.set_num_threads(2)
+        numbers = 4 * kernels.WORTH_A_THREAD
+        assert not wavefront.pays(program_of(diagonal(n=8)), (numbers // 8, 1, 8))
+        assert wavefront.pays(program_of(diagonal(n=32)), (numbers // 32, 1, 32))
+    finally:
+        prs.set_num_threads(before)
