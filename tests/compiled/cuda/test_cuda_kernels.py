@@ -224,7 +224,7 @@ def test_few_lanes_are_staged_and_many_are_not(device):
 
 @pytest.mark.parametrize("most", [3, 4, 7])
 def test_any_number_of_channels_fits_a_grid(device, monkeypatch, most):
-    """With 65535 blocks across, from 8.4 million channels on; here with a few, at least 7 ** 0.5."""
+    """With 65535 blocks across, from 8.4 million channels on; here with a few."""
     monkeypatch.setattr(cuda_kernels, "MOST_ACROSS", most)
     p = problem(device, FAMILIES["diagonal"](n=777, T=3))  # 7 blocks
     grids, launch = [], cuda.launch
