@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import pararnn_solvers as prs
 from pararnn_solvers import problems, tree
-from pararnn_solvers.sensitivities import Gradients, local_products
+from pararnn_solvers.sensitivities import Gradients, adjoint, local_products
 from tests.strategies import BATCHES, block_tanh, dense_tanh, gru, solve
 
 STEP = 1e-30
@@ -178,6 +178,46 @@ def test_a_given_vjp_is_used():
     solution = solve(case._replace(recurrence=recurrence), method="sequential")
     assert_close(prs.gradients(solution, dh), reference(case, dh))
     assert calls == [(5, 2, 3)]
+
+
+def dense_with_vjp(T=7, batch=(3,), d=4, share=1.0):
+    """A dense tanh network; `share` of the product with its transpose is what its vjp returns."""
+
+    def vjp(h, x, W, lam):
+        slope = lam * (1 - np.tanh(h @ W.T + x) ** 2)
+        return share * slope @ W, slope, slope.reshape(-1, d).T @ h.reshape(-1, d)
+
+    case = dense_tanh(d=d, T=T, batch=batch)
+    return case._replace(recurrence=prs.Recurrence(case.recurrence, vjp=vjp))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5], ids=["exact", "surrogate"])
+def test_gradients_by_steps_are_those_by_blocks(share, monkeypatch):
+    """A vjp is asked for the transpose of a step only if it is what it returns."""
+    monkeypatch.setattr(adjoint, "ENTRIES_OF_A_CALL", 1)
+    by_steps, case = [], dense_with_vjp(share=share)
+    stepped = adjoint.adjoint_by_steps
+    monkeypatch.setattr(adjoint, "adjoint_by_steps", lambda *a: by_steps.append(1) or stepped(*a))
+    dh = loss_gradient((7, 3, 4))
+    found = prs.gradients(solve(case, method="sequential"), dh)
+    assert_close(found, reference(case, dh))
+    assert len(by_steps) == (share == 1)
+
+
+@pytest.mark.parametrize("masks", ["lengths", "resets", "both"])
+def test_gradients_by_steps_mind_lengths_and_resets(masks, monkeypatch):
+    case, dh = dense_with_vjp(), loss_gradient((7, 3, 4))
+    given = {
+        "lengths": np.array([7, 0, 4]),
+        "resets": np.random.default_rng(1).random((7, 3)) < 0.4,
+    }
+    given = given if masks == "both" else {masks: given[masks]}
+    solution = prs.solve(case.recurrence, case.x, case.h0, case.theta, method="sequential", **given)
+    monkeypatch.setattr(adjoint, "ENTRIES_OF_A_CALL", 1 << 60)
+    by_blocks = prs.gradients(solution, dh)
+    monkeypatch.setattr(adjoint, "ENTRIES_OF_A_CALL", 1)
+    monkeypatch.setattr(adjoint, "adjoint_by_blocks", None)
+    assert_close(prs.gradients(solution, dh), by_blocks)
 
 
 @given(BATCHES, st.sampled_from(["diagonal", "blocks", "dense"]), st.integers(0, 2**16))

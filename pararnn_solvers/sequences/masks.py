@@ -111,18 +111,18 @@ class Sequences:
         of_h0: Array = products.sum(axis=0)
         return of_h0
 
-    def unmasked(self, system: System, previous: Array, lam: Array) -> tuple[System, Array, Array]:
-        """Return the user's equations, the states their steps start from, and lam, 0 in padding.
+    def unmasked(self, system: System, previous: Array) -> tuple[System, Array]:
+        """Return the user's equations, and the states their steps start from.
 
         Steps in the padding become some step that a sequence made, where everything is defined.
         """
         x = None if self.columns is None else system.x[..., : self.columns]  # type: ignore[index]
-        bare = replace(system, recurrence=self.recurrence, x=x, steps=len(lam))
+        bare = replace(system, recurrence=self.recurrence, x=x, steps=len(previous))
         if self.resets is not None:
             previous = np.where(self.resets, system.h0, previous)
         if self.padded is not None:
             previous = np.where(self.padded, self.filler(system.h0), previous)
-        return bare, previous, self.blank(lam)
+        return bare, previous
 
     def filler(self, values: Array) -> Array:
         """Return values (*batch, size) with those of some sequence for sequences of no steps."""
