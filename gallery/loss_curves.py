@@ -2,8 +2,9 @@
 
 The same network, from the same weights and with the same data, is trained on parity twice: with
 `ParallelRNN`, and with a loop over the steps in PyTorch, through which autograd goes back. The
-losses agree to rounding: in float64, in float32, and whether the states come from Newton's method
-or from what ``method="auto"`` chooses.
+losses agree to rounding, whether the states come from Newton's method or from what
+``method="auto"`` chooses. As training goes on it amplifies rounding; what it makes of a last bit is
+shown by a second loop, from weights that differ in theirs.
 
 Then training steps of one layer (forward, backward, update) take turns, at lengths up to 4096.
 
@@ -31,16 +32,10 @@ from torch.nn.functional import cross_entropy
 from pararnn_solvers.torch import ParallelRNN
 
 LENGTHEN, STEPS = 50, 300  # lengths of the loss curves double after so many steps
+SHOWN = (20, 100, STEPS)  # differences up to these steps
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)  # of the timings
 CHANNELS, SEQUENCES = 256, 8
 CELLS = {"ParaGRU": "diagonal_gru", "ParaLSTM": "diagonal_lstm"}
-RUNS = {
-    "float64, Newton": (torch.float64, "newton"),
-    "float64, auto": (torch.float64, "auto"),
-    "float32, Newton": (torch.float32, "newton"),
-    "float32, auto": (torch.float32, "auto"),
-}
-"""Name -> precision, and how `ParallelRNN` solves."""
 
 
 def gru(h: Tensor, u: Tensor, a: Tensor) -> Tensor:
@@ -105,6 +100,19 @@ def precision(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+RUNS = {
+    "float64, Newton": (torch.float64, "newton", blocks.solved),
+    "float64, auto": (torch.float64, "auto", blocks.solved),
+    "float64, nudged loop": (torch.float64, "auto", looped),
+    "float32, auto": (torch.float32, "auto", blocks.solved),
+    "float32, nudged loop": (torch.float32, "auto", looped),
+}
+"""Name -> precision, how `ParallelRNN` solves, and what is compared with the loop.
+
+A loop from weights that differ in the last bit shows what training makes of rounding by itself.
+"""
+
+
 def network(cell: str, dtype: torch.dtype, method: str, run: Callable[..., Any]) -> torch.nn.Module:
     """Return a network for parity with one block, whose recurrence is evaluated by `run`."""
     with precision(dtype):
@@ -130,16 +138,26 @@ def curve(model: torch.nn.Module, options: argparse.Namespace, steps: int, label
 
 
 def curves(cell: str, options: argparse.Namespace, steps: int) -> dict[str, Any]:
-    """Return the losses in parallel and step by step, from equal weights, of all `RUNS`."""
-    found = {}
-    for name, (dtype, method) in RUNS.items():
-        pair = {}
-        for way, run in (("parallel", blocks.solved), ("loop", looped)):
-            training.begin(options.seed, options.threads)
-            model = network(CELLS[cell], dtype, method, run)
-            pair[way] = curve(model, options, steps, f"{cell}, {name}, {way}")
-        found[name] = pair
+    """Return the losses of all `RUNS`, and of the loop in both precisions, from equal weights."""
+    found: dict[str, Any] = {"loop": {}}
+    for name, (dtype, method, run) in RUNS.items():
+        training.begin(options.seed, options.threads)
+        model = network(CELLS[cell], dtype, method, run)
+        if run is looped:
+            nudge(model)
+        found[name] = curve(model, options, steps, f"{cell}, {name}")
+    for dtype in (torch.float64, torch.float32):
+        training.begin(options.seed, options.threads)
+        losses = curve(network(CELLS[cell], dtype, "auto", looped), options, steps, f"{cell}, loop")
+        found["loop"][str(dtype).removeprefix("torch.")] = losses
     return found
+
+
+@torch.no_grad()
+def nudge(model: torch.nn.Module) -> None:
+    """Change the last bit of all weights."""
+    for weights in model.parameters():
+        weights.copy_(torch.nextafter(weights, torch.full_like(weights, torch.inf)))
 
 
 def training_step(layer: ParallelRNN, run: Callable[..., Any], x: Tensor) -> Callable[[], None]:
@@ -177,18 +195,18 @@ def measured(call: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def differences(pair: dict[str, list[float]]) -> np.ndarray:
-    """Return the relative difference of two loss curves at each step."""
-    parallel, loop = np.array(pair["parallel"]), np.array(pair["loop"])
-    return abs(parallel - loop) / loop
+def differences(found: dict[str, Any], name: str) -> np.ndarray:
+    """Return how far, relatively, a run's losses have been from the loop's up to each step."""
+    losses, loop = np.array(found[name]), np.array(found["loop"][name.split(",")[0]])
+    return np.maximum.accumulate(abs(losses - loop) / loop)
 
 
 def report(results: dict[str, Any]) -> str:
     """Return two tables: how far loss curves are apart, and milliseconds of training steps."""
     apart = [
-        [cell, name, *(f"{differences(pair)[:n].max():.0e}" for n in (20, len(pair["loop"])))]
+        [cell, name, *(f"{differences(found, name)[:n][-1]:.0e}" for n in SHOWN)]
         for cell, found in results["curves"].items()
-        for name, pair in found.items()
+        for name in RUNS
     ]
     times = [
         [cell, n, f"{1e3 * seconds:.1f}", f"{1e3 * found['loop'][n]:.1f}",
@@ -197,7 +215,7 @@ def report(results: dict[str, Any]) -> str:
         for n, seconds in found["parallel"].items()
     ]  # fmt: skip
     return "\n\n".join([
-        training.table(["cell", "run", "first 20 steps", "all steps"], apart),
+        training.table(["cell", "run", *(f"{n} steps" for n in SHOWN)], apart),
         training.table(["cell", "length", "ParallelRNN, ms", "loop, ms", "ratio"], times),
     ])  # fmt: skip
 
@@ -211,18 +229,20 @@ def draw(results: dict[str, Any], path: Path) -> None:
     for ax in (left, middle, right):
         training.style(ax)
     found = results["curves"]["ParaGRU"]
-    pair = found["float64, Newton"]
-    steps = np.arange(1, len(pair["loop"]) + 1)
-    left.plot(steps, pair["loop"], color=training.GREY, linewidth=3, alpha=0.5, label="loop")
-    left.plot(steps, pair["parallel"], color=training.COLORS[0], linewidth=1, label="ParallelRNN")
+    loop = found["loop"]["float64"]
+    steps = np.arange(1, len(loop) + 1)
+    left.plot(steps, loop, color=training.GREY, linewidth=3, alpha=0.5, label="loop")
+    left.plot(
+        steps, found["float64, Newton"], color=training.COLORS[0], linewidth=1, label="ParallelRNN"
+    )
     left.set_ylabel("loss (nats)")
-    left.set_ylim(bottom=0)
-    for (name, one), color in zip(found.items(), training.COLORS, strict=False):
-        width = 0.9 if "auto" in name else 1.5
-        middle.plot(steps, np.maximum(differences(one), 1e-17), color=color, linewidth=width,
-                    label=name)  # fmt: skip
+    left.set_yscale("log")
+    for name, color in zip(RUNS, training.COLORS, strict=False):
+        style = "--" if "loop" in name else "-"
+        apart = np.maximum(differences(found, name), 1e-17)
+        middle.plot(steps, apart, style, color=color, linewidth=1.2, label=name)
     middle.set_yscale("log")
-    middle.set_ylabel("relative difference of losses")
+    middle.set_ylabel("greatest relative difference so far")
     for ax in (left, middle):
         ax.set_xlabel("training step")
     for (cell, times), color in zip(results["timings"].items(), training.COLORS, strict=False):

@@ -14,7 +14,7 @@ read-out. Training starts with short sequences, and doubles their length up to 1
 are answered well. Every network is then read on up to 512 steps. The recurrent weights are not
 clipped: clipped ones forget too fast to turn a state over.
 
-Results go to ``state_tracking.json`` in ``--out``. A run of all tasks takes about 20 minutes on one
+Results go to ``state_tracking.json`` in ``--out``. A run of all tasks takes up to an hour on one
 core. ``--resume`` goes on where one was interrupted, and keeps the results of what is not named by
 ``--tasks`` and ``--cells``. ``--quick`` trains two cells on parity alone, in seconds.
 """
