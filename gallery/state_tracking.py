@@ -5,16 +5,16 @@ product is. Parity is that of the group of two elements. Each step takes one loo
 anything that steps through the sequence can do it. A linear recurrence with positive decays cannot
 even do parity, whatever its depth, once sequences are longer than those it was trained on (Sarrof
 et al. 2024, arXiv 2405.17394; Grazzi et al. 2024, arXiv 2411.12537); the word problems of A5 and S5
-are beyond everything of constant depth that is not sequential (Merrill et al. 2024, arXiv
-2404.08819, unless TC0 = NC1). Nonlinear recurrences need not stay behind: parity 100 % against
-51-52 % for Mamba and others (Danieli et al. 2025, arXiv 2510.21450, table 3).
+are out of reach of such models of any fixed depth, unless TC0 = NC1 (Merrill et al. 2024, arXiv
+2404.08819). Published for nonlinear cells with diagonal weights: parity 100 %, against 51-52 % for
+linear ones (Danieli et al. 2025, arXiv 2510.21450).
 
 The same network is trained with each cell: an embedding, blocks of a recurrence and an MLP, a
 read-out. Training starts with short sequences, and doubles their length up to 128 each time they
-are answered well. Every network is then read on up to 512 steps. The recurrent weights are not
-clipped: clipped ones forget too fast to turn a state over.
+are answered well. Every network is then tested on up to 512 steps. Recurrent weights are not
+clipped: the authors do not for parity either.
 
-Results go to ``state_tracking.json`` in ``--out``. A run of all tasks takes up to an hour on one
+Results go to ``state_tracking.json`` in ``--out``. A run of all tasks takes some 40 minutes on one
 core. ``--resume`` goes on where one was interrupted, and keeps the results of what is not named by
 ``--tasks`` and ``--cells``. ``--quick`` trains two cells on parity alone, in seconds.
 """

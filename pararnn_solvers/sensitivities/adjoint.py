@@ -85,18 +85,23 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
 
 def pulled_back(solution: Solution, dh: Array) -> Gradients:
     """Return the gradients by one linear recurrence and products at all steps at once."""
-    sequences = solution.sequences
-    own, previous = bare(solution)
-    if steps_are_cheaper(own) and blocks_agree(own, previous, dh):
-        lam, dh0 = adjoint_by_steps(own, previous, dh, sequences)
-    else:
-        lam, dh0 = adjoint_by_blocks(solution, dh)
-    if sequences is not None:
-        lam = sequences.blank(lam)
-    if own.recurrence.vjp is not None:
-        dtheta, dx = local_products(own, previous, lam)
+    lam, dh0 = solve_adjoint(solution, dh)
+    system, previous = bare(solution)
+    if solution.sequences is not None:
+        lam = solution.sequences.blank(lam)
+    if system.recurrence.vjp is not None:
+        dtheta, dx = local_products(system, previous, lam)
         return Gradients(dtheta, dx, dh0)
-    return Gradients(theta_gradient(own, previous, lam), x_gradient(own, previous, lam), dh0)
+    return Gradients(theta_gradient(system, previous, lam), x_gradient(system, previous, lam), dh0)
+
+
+def solve_adjoint(solution: Solution, dh: Array) -> tuple[Array, Array]:
+    """Return lam and dL/dh_0 in the cheaper of two ways."""
+    if steps_are_cheaper(solution):
+        system, previous = bare(solution)
+        if blocks_agree(system, previous, dh):
+            return adjoint_by_steps(system, previous, dh, solution.sequences)
+    return adjoint_by_blocks(solution, dh)
 
 
 def bare(solution: Solution) -> tuple[System, Array]:
@@ -121,14 +126,17 @@ def adjoint_by_blocks(solution: Solution, dh: Array) -> tuple[Array, Array]:
     return lam, dh0
 
 
-def steps_are_cheaper(system: System) -> bool:
+def steps_are_cheaper(solution: Solution) -> bool:
     """Tell whether products with a step's transpose cost less than forming its blocks would.
 
     A call of ``vjp`` takes some 0.1 ms and O(B d) memory, blocks 10 ns an entry and O(B d^2).
     """
-    k, n = system.recurrence.structure(system.h0.shape[-1])
-    entries = k * k * n * int(np.prod(system.h0.shape[:-1]))
-    return system.recurrence.vjp is not None and entries >= ENTRIES_OF_A_CALL
+    recurrence, h0 = solution.system.recurrence, solution.system.h0
+    if solution.sequences is not None:
+        recurrence = solution.sequences.recurrence
+    k, n = recurrence.structure(h0.shape[-1])
+    entries = k * k * n * int(np.prod(h0.shape[:-1]))
+    return recurrence.vjp is not None and k > 1 and n == 1 and entries >= ENTRIES_OF_A_CALL
 
 
 def blocks_agree(system: System, previous: Array, lam: Array) -> bool:
