@@ -171,12 +171,14 @@ def linearize(program: Program, h: Array, x: Array | None) -> tuple[Array, Array
     return f.reshape(h.shape), A.reshape(*h.shape[:-1], k, k, n)
 
 
-def divide_rows(program: Program, B: int, numbers: int) -> list[tuple[int, int, int, int]]:
+def divide_rows(
+    program: Program, B: int, numbers: int, apart: int = APART
+) -> list[tuple[int, int, int, int]]:
     """Cut the sequences, or if there is one the channels, for threads: ``b0, b1, c0, c1``."""
     n = program.n
     if B != 1:
         return [(b0, b1, 0, n) for b0, b1 in parts(B, numbers)]
-    return [(0, 1, c0, c1) for c0, c1 in parts(n, numbers, APART * vector_size(program))]
+    return [(0, 1, c0, c1) for c0, c1 in parts(n, numbers, apart * vector_size(program))]
 
 
 def rollout(program: Program, x: Array | None, h0: Array, h: Array) -> bool:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pararnn_solvers import arrays
-from pararnn_solvers.compiled.numba_kernels import flat, kernel, parts, vector_size
+from pararnn_solvers.compiled.numba_kernels import divide_rows, flat, kernel, parts, vector_size
 from pararnn_solvers.compiled.program import Program
 from pararnn_solvers.linear import alignment, threads
 from pararnn_solvers.typing import Array
@@ -50,20 +50,12 @@ class Front(NamedTuple):
     finite: bool
 
 
-def divide(program: Program, B: int, numbers: int) -> list[Lanes]:
-    """Cut the sequences, or if there is one the channels, for threads: ``b0, b1, c0, c1``."""
-    n = program.n
-    if B != 1:
-        return [(b0, b1, 0, n) for b0, b1 in parts(B, numbers)]
-    return [(0, 1, c0, c1) for c0, c1 in parts(n, numbers, APART * vector_size(program))]
-
-
 def pays(program: Program, shape: tuple[int, ...]) -> bool:
     """Tell whether rows fill vectors, and occupy the threads that there is work for."""
     T, B, d = shape
     numbers = T * B * d
-    enough = program.n >= vector_size(program) and T >= FEWEST_STEPS
-    return enough and len(divide(program, B, numbers)) == len(parts(numbers, numbers))
+    enough = numbers > 0 and program.n >= vector_size(program) and T >= FEWEST_STEPS
+    return enough and len(divide_rows(program, B, numbers, APART)) == len(parts(numbers, numbers))
 
 
 def iterate(
@@ -93,7 +85,7 @@ def iterate(
     """
     most, front = min(max_iter, MOST_ITERATIONS), _Wavefront(program, x, h0, guess, h)
     T, B, _ = h.shape
-    each = divide(program, B, h.size)
+    each = divide_rows(program, B, h.size, APART)
     states = [_first(program, h0, lanes, 0) for lanes in each]
     since = np.full(most + 2, T)
     far, solved = np.zeros((1, B), h.dtype), np.ones((1, B), bool)

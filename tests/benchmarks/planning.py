@@ -6,10 +6,12 @@ PyTorch are left out without it. Set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=
 
 import importlib.util
 import multiprocessing
+import sys
 import time
 import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from pararnn_solvers.autodiff.trace.explanation import explain
 from pararnn_solvers.autodiff.trace.graph import reachable
 from pararnn_solvers.cells import load, stack
 
+ROOT = str(Path(__file__).parents[2])
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
@@ -75,6 +78,8 @@ def executed_operations(name):
 
 def in_new_process(function, *args):
     """Return what a function returns where no memory waits to be used again."""
+    if ROOT not in sys.path:  # the new process looks for `tests` there, and pytest does not
+        sys.path.append(ROOT)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *args).result()
