@@ -68,7 +68,8 @@ class Auto:
 
     Sequences that this does not solve are finished step by step.
 
-    Where `step` runs as it is, the largest Lyapunov exponent is estimated on the first 100 steps.
+    Where `step` runs as it is, at most 16 steps are made one by one. Of more, the largest Lyapunov
+    exponent is estimated on the first 100.
 
     1. If a perturbation would grow along the whole trajectory by more than ``1 / sqrt(eps)``,
        Newton's method has hardly a basin: ``sequential``, exact to rounding.
@@ -116,6 +117,8 @@ def choose(system: System) -> tuple[Newton | Sequential | CompiledShooting, str]
     if system.is_compiled:
         return choose_compiled(system)
     T = system.shape[0]
+    if T <= SHORTEST_CHUNK:
+        return sequential(), f"{T} steps are too few to be worth more than stepping"
     limits = ON_DEVICE if arrays.is_device_array(system.h0) else ON_HOST
     exponent = largest_exponent(system)
     digits = -float(np.log(np.finfo(system.h0.dtype).eps))

@@ -52,7 +52,8 @@ class ParallelRNN(torch.nn.Module):  # type: ignore[misc]
         Tolerance of the solves; None: ``eps**0.75``.
     max_iter : int
     compiled : bool, optional
-        As of :func:`pararnn_solvers.solve`.
+        As of :func:`pararnn_solvers.solve`; but None runs kernels whatever the size, if `cell` has
+        any: training calls a layer again and again.
     nonlinearity : {"tanh", "relu"}
         Of ``"elman"`` alone.
     device, dtype
@@ -118,6 +119,7 @@ class ParallelRNN(torch.nn.Module):  # type: ignore[misc]
             type(first)._make,
             on_failure,
             {**solver, "compiled": compiled},
+            any_size=True,
         )
         place = {"device": device, "dtype": dtype or torch.get_default_dtype()}
         for theta, (layer, reverse) in zip(self._drawn(), self._places(), strict=True):

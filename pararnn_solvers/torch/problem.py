@@ -12,12 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pararnn_solvers as prs
-from pararnn_solvers import api
+from pararnn_solvers import api, arrays
 from pararnn_solvers.errors import ConvergenceError, InvalidInput
 from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.sequences import masked
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Stopping
+from pararnn_solvers.stepping import with_any_program
+from pararnn_solvers.system import System
 from pararnn_solvers.typing import Array
 from pararnn_solvers.validation import make_system
 
@@ -70,14 +72,18 @@ class Problem:
         What to do where the method fails: raise, or compute the sequences step by step.
     options : dict
         Further ones of :func:`pararnn_solvers.solve`.
+    any_size : bool
+        Whether ``compiled=None`` lets kernels run in solves of any size, as where many are to come.
     """
 
     recurrence: Recurrence
     rebuild: Callable[[Any], Any]
     on_failure: str = "raise"
     options: dict[str, Any] = field(default_factory=dict)
+    any_size: bool = False
     statistics: Statistics = field(default_factory=Statistics, init=False)
     key: int = field(default_factory=lambda: next(_numbers), init=False)
+    _kernels: dict[Any, bool | None] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         if self.on_failure not in ON_FAILURE:
@@ -85,7 +91,21 @@ class Problem:
         _known[self.key] = self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.recurrence, self.rebuild, self.on_failure, self.options)
+        given = self.recurrence, self.rebuild, self.on_failure, self.options, self.any_size
+        return type(self), given
+
+    def compiled(self, system: System) -> bool | None:
+        """Return the option ``compiled`` for the equations of some steps."""
+        chosen: bool | None = self.options.get("compiled")
+        if chosen is not None or not self.any_size or 0 in system.shape:
+            return chosen
+        where = arrays.is_device_array(system.h0), system.h0.dtype
+        if where not in self._kernels:
+            backend = self.options.get("backend", "auto")
+            with arrays.device_of(system.h0):
+                found = with_any_program(api.with_one_batch_axis(system), backend)
+            self._kernels[where] = found.is_compiled or None
+        return self._kernels[where]
 
     def solve(self, x: Array | None, h0: Array, leaves: list[Array], **where: Any) -> Array:
         """Return the trajectory of arrays, and count.
@@ -98,15 +118,16 @@ class Problem:
         arguments = (self.recurrence, x, h0, self.rebuild(leaves))
         counts = self.statistics
         counts.solves += 1
+        compiled = self.compiled(make_system(*arguments, where.get("steps")))
+        options = {**self.options, "compiled": compiled}
         try:
-            solution = prs.solve(*arguments, **where, **self.options)
+            solution = prs.solve(*arguments, **where, **options)
         except ConvergenceError as error:
             counts.iterations += error.solution.n_iter
             counts.failures += 1
             if self.on_failure == "raise":
                 raise
-            options = {**self.options, "method": "sequential"}
-            solution = prs.solve(*arguments, **where, **options)
+            solution = prs.solve(*arguments, **where, **{**options, "method": "sequential"})
             counts.fallbacks += 1
         counts.iterations += solution.n_iter
         h: Array = solution.h
@@ -121,8 +142,8 @@ class Problem:
         """
         given = make_system(self.recurrence, x, h0, self.rebuild(leaves), where.pop("steps"))
         system, sequences = masked(given, **where)
-        compiled, backend = self.options.get("compiled"), self.options.get("backend", "auto")
-        flat = api.compiled_or_not(system, sequences, backend, compiled)
+        backend = self.options.get("backend", "auto")
+        flat = api.compiled_or_not(system, sequences, backend, self.compiled(given))
         if flat.recurrence is system.recurrence:
             system = replace(system, program=flat.program)
         scan = api.load_backend(backend, system.h0)[1]

@@ -55,6 +55,10 @@ def returned(cell: str, final: Tensor) -> Any:
 
 def require_input(x: Tensor, inputs: int, dtype: Any, batch_first: bool) -> None:
     """Raise InvalidInput unless the inputs fit the parameters of a layer, of a dtype."""
+    if not isinstance(x, torch.Tensor):
+        raise InvalidInput(
+            f"x is a {type(x).__name__}; expected a tensor, as torch.from_numpy makes of an array"
+        )
     if x.dim() not in (2, 3) or x.shape[-1] != inputs:
         order = "(B, T, m)" if batch_first else "(T, B, m)"
         raise InvalidInput(

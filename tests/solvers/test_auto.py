@@ -57,6 +57,23 @@ def test_a_short_trajectory_is_solved_by_newton():
     assert_is_rollout(case, solution)
 
 
+@pytest.mark.parametrize("T", [1, 16])
+def test_a_few_steps_are_made_one_by_one(T):
+    """Without the probe of 100 steps, which would cost more than they do."""
+    calls = []
+    case = dense_tanh(T=T)
+
+    def step(h, x, W):
+        calls.append(h.shape)
+        return case.recurrence(h, x, W)
+
+    solution = prs.solve(step, *case[1:4])
+    assert solution.method == "sequential()"
+    assert solution.note == f"auto: {T} steps are too few to be worth more than stepping"
+    assert len(calls) <= T + 8  # what looks at the step's shapes
+    assert_is_rollout(case, solution)
+
+
 def test_what_newton_does_not_solve_goes_to_a_window():
     problem = problems.van_der_pol(T=512)
     solution = solve_problem(problem)

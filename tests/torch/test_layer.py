@@ -326,6 +326,7 @@ WRONG = {
     "h_0 has shape (1, 3, 4); expected (layers * directions, B, d) = (1, 2)": lambda made: made(
         inputs(5, 2), torch.zeros(1, 3, 4).double()
     ),
+    "x is a ndarray; expected a tensor": lambda made: made(np.zeros((5, 2, 6))),
     "x is torch.float32 and the layer torch.float64": lambda made: made(torch.zeros(5, 2, 6)),
     "x is torch.float16": lambda made: made(torch.zeros(5, 2, 6).half()),
     "the layer is torch.bfloat16; expected float32 or float64": lambda made: made.bfloat16()(
@@ -358,6 +359,21 @@ def test_wrong_calls_are_named(message):
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(prs.InvalidInput, match=message):
         ParallelRNN(*arguments)
+
+
+@pytest.mark.parametrize("cell", ["diagonal_gru", "gru"])
+def test_kernels_run_in_layers_of_any_size(cell, monkeypatch):
+    """A training calls a layer again and again, so they are soon earned."""
+    solved = []
+    solve = prs.solve
+    monkeypatch.setattr(prs, "solve", lambda *a, **k: solved.append(solve(*a, **k)) or solved[-1])
+    made = layer(cell)
+    made(inputs(5, 2))
+    made(inputs(5, 2), lengths=LENGTHS[:2])
+    assert [solution.compiled for solution in solved] == [True, True]
+    plain = layer(cell, compiled=False)
+    plain(inputs(5, 2))
+    assert not solved[-1].compiled
 
 
 def test_wrong_options_are_named():
