@@ -22,6 +22,7 @@ from pararnn_solvers.memory import where_arrays_are
 from pararnn_solvers.progress import observer
 from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.sequences import Sequences, masked, with_shared_marks
+from pararnn_solvers.solvers.guess import named
 from pararnn_solvers.solvers.memory import check_memory
 from pararnn_solvers.solvers.sequential import finish_sequentially, rollout_system
 from pararnn_solvers.solvers.solution import Solution
@@ -277,8 +278,10 @@ def with_one_batch_axis(system: System) -> System:
 
 
 def flatten_guess(guess: Any, system: System, sequences: Sequences | None = None) -> Any:
-    """Return an array guess with one batch axis, after checking its shape; others as they are."""
-    if guess is None or isinstance(guess, str) or callable(guess):
+    """Return an array guess with one batch axis, after checking it; the function of a name."""
+    if isinstance(guess, str):
+        return named(guess)
+    if guess is None or callable(guess):
         return guess
     guess = arrays.from_any(guess)
     require_one_place({"guess": guess, "h0": system.h0})

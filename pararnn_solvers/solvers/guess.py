@@ -67,6 +67,13 @@ def picard_sweeps(n: int, start: Guess = from_zero) -> Guess:
 GUESSES: dict[str, Guess] = {"zeros": zeros, "repeat_h0": repeat_h0, "from_zero": from_zero}
 
 
+def named(name: str) -> Guess:
+    """Return the guess of a name."""
+    if name not in GUESSES:
+        raise InvalidInput(f"guess is {name!r}; expected one of {list(GUESSES)}")
+    return GUESSES[name]
+
+
 def resolve(guess: Any, system: System) -> Array:
     """Return the trajectory that a name, a function or an array stands for; a fresh array.
 
@@ -75,9 +82,7 @@ def resolve(guess: Any, system: System) -> Array:
     if guess is None:
         guess = from_zero
     if isinstance(guess, str):
-        if guess not in GUESSES:
-            raise InvalidInput(f"guess is {guess!r}; expected one of {list(GUESSES)}")
-        guess = GUESSES[guess]
+        guess = named(guess)
     own = any(guess is function for function in GUESSES.values())
     h = arrays.from_any(guess(system) if callable(guess) else guess)
     require_one_place({"guess": h, "h0": system.h0})

@@ -17,7 +17,7 @@ from pararnn_solvers.typing import Array
 
 def is_default(guess: Any) -> bool:
     """Tell whether a guess is ``f(0, x)``, which the kernel finds as it goes."""
-    return guess is None or guess is from_zero or (isinstance(guess, str) and guess == "from_zero")
+    return guess is None or guess is from_zero
 
 
 def goes_together(system: System) -> bool:
