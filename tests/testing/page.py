@@ -10,6 +10,8 @@ from pathlib import Path
 PAGE = Path(__file__).parents[2] / "docs" / "checks.md"
 KINDS = {
     "recurrences": ("Recurrences", "check_recurrence"),
+    "backends": ("Backends", "check_backend"),
+    "methods": ("Methods", "check_method"),
 }
 PARTS = ("Proves", "Costs", "A failure means")
 HEAD = """\
@@ -50,8 +52,7 @@ def section(kind):
             f"## {title}: `{function}`",
             "",
             *(entry(name, check) for name, check in checks.items()),
-            f"What is wrong in the {len(mutants)} mutants of `tests/testing/mutants/{kind}.py`, and "
-            "what says so:",
+            f"What is wrong in the {len(mutants)} mutants in `tests/testing/mutants/{kind}.py`, and what says so:",
             "",
             "| wrong | caught by |",
             "|---|---|",
