@@ -6,6 +6,7 @@ without batch axes. Equal seeds give equal problems.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -189,14 +190,14 @@ def two_well_langevin(T: int = 10000, seed: int = 0) -> Problem:
 
 
 def _langevin(s: Any, x: Any, theta: None) -> Any:
-    means = np.array([[-1.4, 0.0], [1.6, 0.0]])
-    variances = np.array([[0.45, 0.45], [0.54, 0.45]])
-    first, second = [(s - mean) / v for mean, v in zip(means, variances, strict=True)]
-    odds = np.log(0.49 / 0.51) - 0.5 * np.log(variances[0] / variances[1]).sum()
-    quadratic = np.sum(first * (s - means[0]) - second * (s - means[1]), axis=-1, keepdims=True)
+    across, along = s[..., :1], s[..., 1:]  # the second coordinate is alike in both wells
+    first, second = (across + 1.4) / 0.45, (across - 1.6) / 0.54
+    odds = math.log(0.49 / 0.51) - 0.5 * math.log(0.45 / 0.54)
+    quadratic = first * (across + 1.4) - second * (across - 1.6)
     left = sigmoid(odds - 0.5 * quadratic)  # the probability of the first well, given s
+    force = np.concatenate([left * first + (1 - left) * second, along / 0.45], axis=-1)
     epsilon = 0.01
-    return s - epsilon * (left * first + (1 - left) * second) + np.sqrt(2 * epsilon) * x
+    return s - epsilon * force + math.sqrt(2 * epsilon) * x
 
 
 def _runge_kutta(f: Callable[..., Any], dt: float, h: Any, x: None, p: Any) -> Any:

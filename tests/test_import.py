@@ -20,7 +20,7 @@ LAYERS = [
     "compiled", "recurrence", "cells", "problems", "system", "sequences", "memory",
     "plotting", "solvers",
     "validation", "compilation", "progress", "sensitivities", "api", "stepping", "streaming",
-    "torch", "jax", "planning", "testing",
+    "torch", "jax", "planning",
     "bench", "cli",
 ]  # fmt: skip
 HEAVY = ["numba", "matplotlib", "scipy.sparse", "cupy", "mpi4py", "tqdm", "torch", "jax"]
