@@ -202,18 +202,20 @@ __attribute__((noinline)) inline Jump resume(Fiber& f) {
     __builtin_unreachable();
 }
 
-// One mapping for all stacks, kept from launch to launch; a page below each catches overflow.
-inline char* stacks(size_t count) {
-    static char* memory = nullptr;
-    static size_t have = 0;
-    if (have < count) {
-        if (memory) munmap(memory, have * STACK);
-        memory = (char*)mmap(nullptr, count * STACK, PROT_READ | PROT_WRITE,
-                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        have = count;
-        for (size_t i = 0; i < count; ++i) mprotect(memory + i * STACK, PAGE, PROT_NONE);
+// One mapping for the stacks of all modules, which raw_module.py owns, kept from launch to launch:
+// a pool for each module would exhaust the mappings that Linux grants to a process. A page below
+// each stack catches overflow.
+struct Stacks { char* memory; size_t count; };
+
+inline char* grow(Stacks& stacks, size_t count) {
+    if (stacks.count < count) {
+        if (stacks.memory) munmap(stacks.memory, stacks.count * STACK);
+        stacks.memory = (char*)mmap(nullptr, count * STACK, PROT_READ | PROT_WRITE,
+                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        stacks.count = count;
+        for (size_t i = 0; i < count; ++i) mprotect(stacks.memory + i * STACK, PAGE, PROT_NONE);
     }
-    return memory;
+    return stacks.memory;
 }
 
 // ---- shared memory ----------------------------------------------------------------------------
@@ -472,12 +474,12 @@ inline void create(Block& b, char* stack) {
     }
 }
 
-inline bool run_grid() {
+inline bool run_grid(Stacks& stacks) {
     const dim3 grid = machine.grid;
     const size_t count = size_t(grid.x) * grid.y * grid.z;
     const size_t together = std::min<size_t>(count, machine.schedule == INTERLEAVED ? RESIDENT : 1);
     const size_t threads = size_t(machine.threads.x) * machine.threads.y * machine.threads.z;
-    char* stack = stacks(together * threads);
+    char* stack = grow(stacks, together * threads);
     const Range shared = shared_memory();
     machine.blocks = std::vector<Block>(together);
     for (auto& b : machine.blocks) create(b, stack), stack += threads * STACK;
@@ -561,6 +563,7 @@ struct Launch {                         // as raw_module.py writes it
     int schedule, count;
     const Argument* arguments;
     uint64_t seed;
+    Stacks* stacks;
 };
 
 // Returns 0, or 1 with a message in `error`.
@@ -575,7 +578,7 @@ inline int launch(void (*kernel)(P...), const Launch& l, char* error, size_t siz
     machine.arguments = &call;
     machine.dynamic_bytes = l.dynamic_bytes;
     machine.random = l.seed;
-    const bool good = call.check(l.count) && run_grid();
+    const bool good = call.check(l.count) && run_grid(*l.stacks);
     snprintf(error, size, "%s", machine.error);
     return good ? 0 : 1;
 }

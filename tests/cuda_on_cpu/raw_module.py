@@ -83,6 +83,13 @@ class _Argument(ctypes.Structure):
     ]
 
 
+class _Stacks(ctypes.Structure):
+    _fields_ = [("memory", ctypes.c_void_p), ("count", ctypes.c_size_t)]
+
+
+_stacks = _Stacks()  # of all modules, which run one at a time
+
+
 class _Launch(ctypes.Structure):
     _fields_ = [
         ("grid", ctypes.c_uint * 3),
@@ -92,6 +99,7 @@ class _Launch(ctypes.Structure):
         ("count", ctypes.c_int),
         ("arguments", ctypes.POINTER(_Argument)),
         ("seed", ctypes.c_uint64),
+        ("stacks", ctypes.POINTER(_Stacks)),
     ]
 
 
@@ -204,7 +212,7 @@ class RawKernel:
         order, seed = _chosen
         launch = _Launch(
             (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block), shared_mem, order, len(pack),
-            arguments, seed,
+            arguments, seed, ctypes.pointer(_stacks),
         )  # fmt: skip
         error = ctypes.create_string_buffer(1024)
         with _lock:

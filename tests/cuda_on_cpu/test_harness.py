@@ -1,5 +1,7 @@
 """The harness runs right kernels rightly and catches wrong ones, whatever the schedule."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -89,6 +91,20 @@ def run(cupy, body, threads=64, blocks=1, signature="int* x", arguments=None):
     arguments = arguments or (cupy.zeros(64, np.int32),)
     cupy.RawModule(code=code).get_function("k")((blocks,), (threads,), arguments)
     return arguments[0].get()
+
+
+def test_modules_share_their_stacks(device):
+    """Linux grants a process 65,530 mappings; one pool for each module would use them up."""
+
+    def mappings():
+        return len(Path("/proc/self/maps").read_text().splitlines())
+
+    before = None
+    with raw_module.schedule(INTERLEAVED):
+        for value in range(3):
+            run(device, f"x[threadIdx.x % 64] = {value};", threads=1024, blocks=4)
+            before = before or mappings()
+    assert mappings() - before < 1024
 
 
 DEFECTS = {
