@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,6 +34,8 @@ from pararnn_solvers.validation import check_inputs, make_system, probe
 
 ON_FAILURE = ("raise", "warn", "sequential")
 HOST_BACKENDS = ("numba", "sequential", "scipy")
+# Of this process so far: read by pararnn_solvers.testing.plugin, and by nothing else.
+STATISTICS: dict[str, float] = {"solves": 0, "iterations": 0, "failures": 0, "seconds": 0.0}
 
 
 def solve(
@@ -132,6 +135,7 @@ def solve(
     >>> sol.status.name, sol.h.shape
     ('CONVERGED', (1000, 1))
     """
+    began = time.perf_counter()
     if on_failure not in ON_FAILURE:
         raise InvalidInput(f"on_failure is {on_failure!r}; expected one of {ON_FAILURE}")
     if not (isinstance(backend, str) or callable(backend)):
@@ -166,11 +170,20 @@ def solve(
         backend=backend_name,
         compiled=solution.compiled or flat.program is not None,
     )
+    count(solution, time.perf_counter() - began)
     if not solution.success and solution.status is not Status.STOPPED:
         if on_failure == "raise":
             raise ConvergenceError(solution.message, solution)
         warnings.warn(solution.message, ConvergenceWarning, stacklevel=2)
     return solution
+
+
+def count(solution: Solution, seconds: float) -> None:
+    """Add a solve to what this process has solved."""
+    STATISTICS["solves"] += 1
+    STATISTICS["iterations"] += solution.n_iter
+    STATISTICS["failures"] += not solution.success
+    STATISTICS["seconds"] += seconds
 
 
 def rollout(

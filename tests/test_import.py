@@ -20,7 +20,7 @@ LAYERS = [
     "compiled", "recurrence", "cells", "problems", "system", "sequences", "memory",
     "plotting", "solvers",
     "validation", "compilation", "progress", "sensitivities", "api", "stepping", "streaming",
-    "torch", "jax", "planning",
+    "torch", "jax", "planning", "testing",
     "bench", "cli",
 ]  # fmt: skip
 HEAVY = ["numba", "matplotlib", "scipy.sparse", "cupy", "mpi4py", "tqdm", "torch", "jax"]
@@ -124,6 +124,14 @@ def test_every_public_name_is_there_and_documented(name):
 def test_public_names_are_listed():
     assert set(prs.__all__) <= set(dir(prs))
     assert list(prs.__all__) == sorted(prs.__all__)
+
+
+def test_subpackages_are_imported_on_first_use():
+    code = "import sys, pararnn_solvers as prs; print('pararnn_solvers.testing' in sys.modules)"
+    assert run(f"{code}; print(prs.testing.check_recurrence.__name__)").split() == [
+        "False",
+        "check_recurrence",
+    ]
     with pytest.raises(AttributeError, match="no attribute 'newtons'"):
         prs.newtons  # noqa: B018
 

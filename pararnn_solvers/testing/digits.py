@@ -1,0 +1,85 @@
+"""Checks that a step computes with all digits of its dtype, and the same in each dtype."""
+
+# ruff: noqa: D401  (first lines are promises, not commands)
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pararnn_solvers.testing.context import SAMPLES, Context, copy, number, place, require_close
+from pararnn_solvers.testing.results import CheckFailed
+
+
+def all_digits_are_used(context: Context) -> None:
+    """A small change of the state changes the result as its slope says, in float64.
+
+    Proves: a change of h by 2**-30 of its size changes the result by slope times change, to 64
+    units in the last place of the result and 1 % of the change.
+
+    Costs: 6 calls on 15 states.
+
+    A failure means: something inside is computed or stored in float32 (or rounded, or tabulated),
+    so that residuals cannot fall below some 1e-7 and differences are noise.
+    """
+    wide = context.wide
+    h, x = wide.sampled(SAMPLES)
+    scale = float(np.max(np.abs(h))) or 1.0
+    small = scale * 2.0**-30
+    base = wide.call(h.copy(), copy(x))
+    got = wide.call(h + small, copy(x)) - base
+    rounding = wide.rounding(np.float64) * max(scale, float(np.max(np.abs(base))))
+    expected = np.full_like(base, np.inf)
+    for large in (scale * 2.0**-12, scale * 2.0**-18):  # a kink may lie within the greater one
+        slope = (wide.call(h + large, copy(x)) - wide.call(h - large, copy(x))) / (2 * large)
+        nearer = np.abs(got - slope * small) < np.abs(got - expected)
+        expected = np.where(nearer, slope * small, expected)
+    allowed = rounding + 0.01 * float(np.max(np.abs(expected)))
+    error = np.abs(got - expected)
+    if np.all(error <= allowed) or not np.all(np.isfinite(error)):
+        return
+    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(error)), error.shape))
+    raise CheckFailed(
+        "in float64, a small change of h changes the result in proportion",
+        f"h changed by {small:.3g}; the result changed by {number(got[index])}, by its slope "
+        f"expected {number(expected[index])}{place(index)}",
+        "compute in the dtype of h: look for a cast to float32, a rounding, a table inside step",
+    )
+
+
+def float32_agrees_with_float64(context: Context) -> None:
+    """In float32, step computes the same function as in float64.
+
+    Proves: on states, drives and parameters that both dtypes hold, results differ by rounding of
+    float32, relative to the sizes of result, state and drive.
+
+    Costs: 2 calls on 15 states.
+
+    A failure means: an overflow or underflow in float32 (``exp`` beyond 88, a guard of 1e-50
+    against zero), a branch on the dtype, or a cancellation that leaves float32 without digits.
+    """
+    narrow = context.cast(np.float32)
+    h, x = (None if a is None else a.astype(np.float32) for a in context.sampled(SAMPLES))
+    assert h is not None
+    exact = narrow.wide.call(h.astype(np.float64), None if x is None else x.astype(np.float64))
+    drive = 0.0 if x is None else float(np.max(np.abs(x), initial=0))
+    require_close(
+        "step computes the same function in float32 as in float64",
+        narrow.call(h, x),
+        exact,
+        narrow.rounding(np.float32),
+        scale=max(float(np.max(np.abs(h))), drive),
+        names=("in float32", "in float64"),
+        remedy="mind the range of float32 (1e-38 to 3e38) and cancellation: np.expm1, np.log1p, "
+        "np.logaddexp, prs.sigmoid; no branch on the dtype",
+    )
+
+
+CHECKS: dict[str, Callable[[Context], str | None]] = {
+    check.__name__: check
+    for check in (
+        all_digits_are_used,
+        float32_agrees_with_float64,
+    )
+}

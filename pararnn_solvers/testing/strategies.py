@@ -1,0 +1,334 @@
+"""Hypothesis strategies: shapes, linear systems, recurrences of known character, cells, batches.
+
+Everything drawn is small: at most ``max_numbers`` numbers in a trajectory (blocks have k times as
+many). Examples shrink to one step of one channel with the values 0.5. Importing this module lets
+``st.from_type(Recurrence)`` and ``st.from_type(Problem)`` draw, too.
+
+For a step of Lipschitz constant L < 1, states whose residual is at most F are within
+``F / (1 - L)`` of the trajectory: ``Problem.lipschitz`` is that L, in the maximum norm.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pararnn_solvers import cells
+from pararnn_solvers.recurrence import Recurrence
+from pararnn_solvers.testing.expressions import BOUNDED, SMOOTH, SmoothStep, Tree, bound
+from pararnn_solvers.typing import Array
+
+try:
+    from hypothesis import strategies as st
+except ImportError as cause:  # pragma: no cover
+    raise ImportError(
+        f"pararnn_solvers.testing.strategies needs Hypothesis ({cause}); "
+        "install it: pip install 'hypothesis>=6.100'",
+        name="hypothesis",
+    ) from cause
+
+__all__ = [
+    "Batch",
+    "Problem",
+    "Shape",
+    "batches",
+    "block_systems",
+    "cell_problems",
+    "contractive_problems",
+    "drives",
+    "expansive_problems",
+    "marginal_problems",
+    "problems",
+    "recurrences",
+    "shapes",
+    "smooth_steps",
+]
+
+MAX_NUMBERS = 1024
+Draw = st.DrawFn
+DTYPES = st.sampled_from([np.float64, np.float32])
+
+
+class Shape(NamedTuple):
+    """T steps, batch axes, and states of n channels of k components."""
+
+    T: int
+    batch: tuple[int, ...]
+    k: int
+    n: int
+
+
+class Problem(NamedTuple):
+    """A recurrence with its data: ``solve(*problem[:4], steps=problem.steps)`` solves it.
+
+    `lipschitz` bounds df/dh in the maximum norm (None: not known), where ``|h| <= 1`` for
+    contractive problems, whose trajectories stay there. `character` is "contractive", "marginal"
+    (distances are kept), "expansive" or "unknown" (cells).
+    """
+
+    recurrence: Recurrence
+    x: Array | None
+    h0: Array
+    theta: Any
+    steps: int
+    lipschitz: float | None
+    character: str
+
+
+class Batch(NamedTuple):
+    """A problem with what `solve` takes as `lengths` and `resets`."""
+
+    problem: Problem
+    lengths: Array
+    resets: Array
+
+
+@st.composite
+def shapes(draw: Draw, max_T: int = 16, max_k: int = 3, max_numbers: int = MAX_NUMBERS) -> Shape:
+    """Draw a shape with ``T * batch * k * n <= max_numbers``; the least is one step of one channel.
+
+    Parameters
+    ----------
+    max_T, max_k : int
+    max_numbers : int
+        At least 1.
+    """
+    left = max_numbers
+    T = draw(st.integers(1, min(max_T, left)))
+    left //= T
+    k = draw(st.integers(1, min(max_k, left)))
+    left //= k
+    n = draw(st.integers(1, min(4, left)))
+    left //= n
+    some = [batch for batch in ((), (1,), (3,), (2, 2)) if math.prod(batch) <= left]
+    return Shape(T, draw(st.sampled_from(some)), k, n)
+
+
+@st.composite
+def values(draw: Draw, shape: tuple[int, ...], scale: float = 1.0) -> Array:
+    """Draw an array in float64: all ``scale / 2``, or uniform in ``[-scale, scale]``."""
+    seed = draw(st.integers(0, 2**16))
+    if seed == 0:
+        return np.full(shape, scale / 2)
+    drawn: Array = np.random.default_rng(seed).uniform(-scale, scale, shape)
+    return drawn
+
+
+@st.composite
+def drives(draw: Draw, T: int, batch: tuple[int, ...], m: int, scale: float = 1.0) -> Array:
+    """Draw inputs (T, *batch, m) within ``[-scale, scale]``.
+
+    They are constant or noise, stiff (noise that is a thousand times smaller at every other step),
+    or ask for long memory (zero after the first step).
+    """
+    x = draw(values((T, *batch, m), scale))
+    kind = draw(st.sampled_from(["plain", "stiff", "long memory"]))
+    if kind == "stiff":
+        x[1::2] *= 1e-3
+    elif kind == "long memory":
+        x[1:] = 0
+    return x
+
+
+@st.composite
+def block_systems(
+    draw: Draw,
+    max_T: int = 16,
+    max_k: int = 4,
+    max_numbers: int = MAX_NUMBERS,
+    dtypes: Any = DTYPES,
+) -> tuple[Array, Array]:
+    """Draw blocks (T, *batch, k, k, n), of maximum norm at most 1, and rhs (T, *batch, k*n)."""
+    T, batch, k, n = draw(shapes(max_T, max_k, max_numbers))
+    dtype = draw(dtypes)
+    blocks = draw(values((T, *batch, k, k, n))) / k
+    return blocks.astype(dtype), draw(values((T, *batch, k * n))).astype(dtype)
+
+
+def trees(names: tuple[str, ...], depth: int = 2) -> st.SearchStrategy[Tree]:
+    """Return a strategy of trees of smooth functions, sums and products, of at most that depth."""
+    leaves: st.SearchStrategy[Tree] = st.sampled_from(names)
+    if depth == 0:
+        return leaves
+    below = trees(names, depth - 1)
+    unary = st.tuples(st.sampled_from(list(SMOOTH)), below)
+    binary = st.tuples(st.sampled_from(["add", "subtract", "multiply"]), below, below)
+    return st.one_of(leaves, unary, binary)
+
+
+@st.composite
+def smooth_steps(draw: Draw, lipschitz: float = 0.8) -> SmoothStep:
+    """Draw a smooth step ``f(s*(...))`` with ``|f| <= 1``, channel by channel.
+
+    f and the functions inside have a rule in ``autodiff.rules``. ``|df/dh| <= lipschitz`` where h,
+    x and the parameters a, b are within [-1, 1]; s is the number that this takes. The least is
+    ``tanh(a*h + x)``, scaled.
+    """
+    plain = ("add", ("multiply", "a", "h"), "x")
+    other = trees(("h", "x", "a", "b"), 2).map(lambda tree: ("add", plain, tree))
+    inner: Tree = draw(st.one_of(st.just(plain), other))
+    outer = draw(st.sampled_from(BOUNDED))
+    names = tuple(name for name in ("a", "b") if name in leaves_of(inner))
+    slope = bound((outer, inner), dict.fromkeys(("h", "x", *names), 1.0)).slope
+    if slope > lipschitz:
+        # Rounded down to two digits, so that the bound holds and the number can be read.
+        exact = lipschitz / slope
+        unit = 10.0 ** (math.floor(math.log10(exact)) - 1)
+        inner = ("multiply", float(f"{math.floor(exact / unit) * unit:.2g}"), inner)
+    return SmoothStep((outer, inner), names)
+
+
+def leaves_of(tree: Tree) -> set[Any]:
+    """Return the names and numbers in a tree."""
+    if not isinstance(tree, tuple):
+        return {tree}
+    return set().union(*map(leaves_of, tree[1:]))
+
+
+def recurrences() -> st.SearchStrategy[Recurrence]:
+    """Return a strategy of recurrences of `smooth_steps`, with ``block_size=1``."""
+    return smooth_steps().map(lambda step: Recurrence(step, block_size=1))
+
+
+@st.composite
+def contractive_problems(
+    draw: Draw, max_T: int = 16, max_numbers: int = MAX_NUMBERS, dtypes: Any = DTYPES
+) -> Problem:
+    """Draw a smooth step, or ``tanh`` of k x k blocks, with Lipschitz constant 0.8."""
+    dtype = draw(dtypes)
+    theta: Any
+    if draw(st.sampled_from(["smooth", "blocks"])) == "smooth":
+        T, batch, _, n = draw(shapes(max_T, 1, max_numbers))
+        recurrence = draw(recurrences())
+        theta = tuple(draw(values((n,))).astype(dtype) for _ in recurrence.step.parameters)  # type: ignore[attr-defined]
+        d = n
+    else:
+        T, batch, k, n = draw(shapes(max_T, 3, max_numbers))
+        recurrence, d = Recurrence(block_tanh, block_size=k), k * n
+        theta = (0.8 / k * draw(values((k, k, n)))).astype(dtype)
+    x, h0 = draw(drives(T, batch, d)).astype(dtype), draw(values((*batch, d))).astype(dtype)
+    return Problem(recurrence, x, h0, theta, T, 0.8, "contractive")
+
+
+def block_tanh(h: Any, x: Any, a: Any) -> Any:
+    """Return ``tanh(sum_j a_ij h_j + x_i)``: k components in each of n channels."""
+    parts = h.reshape(*h.shape[:-1], 1, *a.shape[1:])
+    return np.tanh(np.sum(a * parts, axis=-2).reshape(h.shape) + x)
+
+
+def hold(h: Any, x: Any, theta: Any) -> Any:
+    """Return ``h + x``: nothing is forgotten."""
+    return h + x
+
+
+def cycle(h: Any, x: Any, theta: Any) -> Any:
+    """Return the state with its components moved on by one place, plus x: a permutation."""
+    return np.concatenate([h[..., -1:], h[..., :-1]], axis=-1) + x
+
+
+def rotate(h: Any, x: Any, angle: Any) -> Any:
+    """Return each pair of components, rotated by its channel's angle, plus x."""
+    n = h.shape[-1] // 2
+    a, b, c, s = h[..., :n], h[..., n:], np.cos(angle), np.sin(angle)
+    return np.concatenate([c * a - s * b, s * a + c * b], axis=-1) + x
+
+
+@st.composite
+def marginal_problems(
+    draw: Draw, max_T: int = 16, max_numbers: int = MAX_NUMBERS, dtypes: Any = DTYPES
+) -> Problem:
+    """Draw a step that keeps distances: ``h + x``, a permutation, or (in Euclid's norm) rotations.
+
+    `lipschitz` is 1, for rotations the square root of 2 (their bound in the maximum norm).
+    """
+    dtype = draw(dtypes)
+    step = draw(st.sampled_from([hold, cycle, rotate]))
+    if step is rotate and max_numbers < 2:
+        step = hold
+    T, batch, _, n = draw(shapes(max_T, 1, max_numbers // 2 if step is rotate else max_numbers))
+    k = {hold: 1, cycle: n, rotate: 2}[step]
+    d = 2 * n if step is rotate else n
+    theta = draw(values((n,), math.pi)).astype(dtype) if step is rotate else None
+    x, h0 = draw(drives(T, batch, d)).astype(dtype), draw(values((*batch, d))).astype(dtype)
+    lipschitz = math.sqrt(2) if step is rotate else 1.0
+    return Problem(Recurrence(step, block_size=k), x, h0, theta, T, lipschitz, "marginal")
+
+
+def grow(h: Any, x: Any, a: Any) -> Any:
+    """Return ``a*h + x`` with a > 1: differences grow by that factor."""
+    return a * h + x
+
+
+def sine(h: Any, x: Any, a: Any) -> Any:
+    """Return ``sin(a*h + x)`` with a > 1: bounded, and differences may grow by that factor."""
+    return np.sin(a * h + x)
+
+
+@st.composite
+def expansive_problems(
+    draw: Draw, max_T: int = 16, max_numbers: int = MAX_NUMBERS, dtypes: Any = DTYPES
+) -> Problem:
+    """Draw ``a*h + x`` or ``sin(a*h + x)`` with a of 2, 1.5 or 4: differences may grow a-fold."""
+    dtype = draw(dtypes)
+    step = draw(st.sampled_from([grow, sine]))
+    T, batch, _, n = draw(shapes(max_T, 1, max_numbers))
+    a = draw(st.sampled_from([2.0, 1.5, 4.0]))
+    x, h0 = draw(drives(T, batch, n)).astype(dtype), draw(values((*batch, n))).astype(dtype)
+    recurrence = Recurrence(step, block_size=1)
+    return Problem(recurrence, x, h0, np.full(n, a, dtype), T, a, "expansive")
+
+
+OPTIONS = {"selective_ssm": {"states": 2, "rank": 1}, "block_gru": {"heads": 2}}
+
+
+@st.composite
+def cell_problems(
+    draw: Draw,
+    max_T: int = 16,
+    max_numbers: int = MAX_NUMBERS,
+    names: Any = tuple(cells.CELLS),
+    dtypes: Any = DTYPES,
+) -> Problem:
+    """Draw one of the package's cells, its initial parameters and the drives of inputs.
+
+    At most 4 sequences of 4 channels and 2 inputs; `max_numbers` is at least 12, a state's size.
+    """
+    cell = cells.load(draw(st.sampled_from(names)))
+    options = OPTIONS.get(cell.__name__.rpartition(".")[2], {})
+    dtype, channels = draw(dtypes), draw(st.sampled_from([2, 4]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    theta = cell.init(rng, 2, channels, dtype=dtype, **options)
+    T, batch, _, _ = draw(shapes(max_T, 1, max(1, max_numbers // 12)))
+    x = draw(drives(T, batch, 2)).astype(dtype)
+    h0 = cell.initial_state(theta, batch)
+    recurrence = cells.recurrence_of(cell, theta)
+    return Problem(recurrence, cell.project(x, theta), h0, theta, T, None, "unknown")
+
+
+def problems(max_T: int = 16, max_numbers: int = MAX_NUMBERS) -> st.SearchStrategy[Problem]:
+    """Return a strategy of contractive, marginal and expansive problems, and of cells."""
+    kinds = (contractive_problems, marginal_problems, expansive_problems, cell_problems)
+    return st.one_of(*(kind(max_T, max_numbers) for kind in kinds))
+
+
+@st.composite
+def batches(draw: Draw, of: Any = None) -> Batch:
+    """Draw a problem with lengths (*batch) between 0 and T and resets (T, *batch).
+
+    Parameters
+    ----------
+    of : strategy of Problem, optional
+        Default: `contractive_problems`.
+    """
+    problem = draw(contractive_problems() if of is None else of)
+    batch = problem.h0.shape[:-1]
+    size, T = math.prod(batch), problem.steps
+    lengths = draw(st.lists(st.integers(0, T), min_size=size, max_size=size))
+    flags = draw(st.lists(st.booleans(), min_size=T * size, max_size=T * size))
+    return Batch(problem, np.array(lengths).reshape(batch), np.array(flags).reshape(T, *batch))
+
+
+st.register_type_strategy(Recurrence, recurrences())
+st.register_type_strategy(Problem, problems())

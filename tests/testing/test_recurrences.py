@@ -1,0 +1,263 @@
+"""Checks of recurrences: correct ones pass, each wrong one is found by the check named for it."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import pararnn_solvers as prs
+from pararnn_solvers import cells, problems
+from pararnn_solvers.testing import (
+    CheckFailures,
+    Inapplicable,
+    check_recurrence,
+    parametrize_with_checks,
+    recurrence_checks,
+)
+from pararnn_solvers.testing.recurrences import CHECKS
+from tests.cells import common
+from tests.strategies import contractive_recurrences
+from tests.testing.mutants.recurrences import CORRECT, MUTANTS
+
+
+def arguments(objects):
+    """(recurrence, x, h0, theta) and steps, if there are any."""
+    return objects[:4], {"steps": objects[4]} if len(objects) == 5 else {}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
+def test_a_mutant_is_caught_by_its_check(mutant):
+    results = check_recurrence(*mutant.objects, on_failure="return")
+    failed = {result.name: result.message for result in results if result.outcome == "failed"}
+    assert mutant.caught_by in failed, failed
+    message = failed[mutant.caught_by]
+    assert mutant.says in message
+    for part in ("promised:", "seen:", "remedy:"):
+        assert part in message
+
+
+def test_every_check_catches_a_mutant():
+    assert {mutant.caught_by for mutant in MUTANTS} == set(CHECKS)
+
+
+def test_there_are_enough_mutants():
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 26
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", CORRECT)
+def test_the_unbroken_twins_pass(name, dtype):
+    (recurrence, x, h0, theta), steps = arguments(CORRECT[name])
+    x, h0 = (None if a is None else a.astype(dtype) for a in (x, h0))
+    if isinstance(theta, np.ndarray):
+        theta = theta.astype(dtype)
+    elif hasattr(theta, "_replace"):
+        theta = type(theta)(*(leaf.astype(dtype) for leaf in theta))
+    elif dtype == np.float32:
+        pytest.skip("theta of numbers of NumPy's float64")
+    check_recurrence(recurrence, x, h0, theta, **steps)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", cells.CELLS)
+def test_cells_pass(name, dtype):
+    drawn = common.draw(name, T=7, batch=(2,), dtype=dtype)
+    check_recurrence(drawn.recurrence, drawn.u, drawn.h0, drawn.theta)
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (2, 2)], ids=str)
+def test_any_batch(batch):
+    drawn = common.draw("diagonal_lstm", T=5, batch=batch)
+    check_recurrence(drawn.recurrence, drawn.u, drawn.h0, drawn.theta)
+
+
+def test_a_small_cell_takes_less_than_five_seconds():
+    drawn = common.draw("diagonal_gru", T=16, batch=(3,))
+    case = drawn.recurrence, drawn.u, drawn.h0, drawn.theta
+    check_recurrence(*case)
+    start = time.perf_counter()
+    check_recurrence(*case)
+    assert time.perf_counter() - start < 2 * 5
+
+
+def test_who_plants_a_bug_in_a_gru_is_told_its_name():
+    """The reset gate is taken for a constant in a derivative written by hand."""
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == "GRU: reset gate")
+    with pytest.raises(CheckFailures) as caught:
+        check_recurrence(*mutant.objects)
+    message = str(caught.value)
+    assert "jacobian_is_the_derivative" in message
+    assert "sigmoid(add(x1, multiply(h0, theta_a1))) is taken for a constant" in message
+    assert "at step" in message
+
+
+def test_a_smallest_counterexample_is_shown():
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == "mean over the batch")
+    (result,) = check_recurrence(
+        *mutant.objects, checks=["vectorized_is_one_at_a_time"], on_failure="return"
+    )
+    assert "found with h of shape (2, 4)" in result.message
+
+
+def test_a_step_that_raises_fails_and_says_how():
+    def broken(h, x, a):
+        raise KeyError("gate")
+
+    results = check_recurrence(broken, *CORRECT["scaled"][1:], on_failure="return")
+    outcomes = {result.name: result.outcome for result in results}
+    assert outcomes["shapes_and_dtypes_are_kept"] == "failed"
+    assert outcomes["rollout_is_finite"] == "failed"
+    assert "passed" not in outcomes.values()
+    assert "KeyError for h (4,): 'gate'" in results[0].message
+
+
+# Not the kernels: each drawn recurrence would be compiled.
+@settings(max_examples=15)
+@given(contractive_recurrences(max_T=6))
+def test_contractive_recurrences_pass(case):
+    names = [name for name in CHECKS if name != "kernels_are_the_step"]
+    check_recurrence(*case[:4], steps=case.steps, checks=names)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (20, 1), (2, 40)], ids=str)
+def test_any_size(shape):
+    T, d = shape
+    rng = np.random.default_rng(0)
+    step = lambda h, x, a: np.tanh(a * h + x)  # noqa: E731
+    names = [name for name in CHECKS if name != "kernels_are_the_step"]
+    check_recurrence(step, rng.standard_normal((T, d)), np.zeros(d), 0.5, checks=names)
+
+
+EXPANSIVE = {
+    "logistic map": problems.logistic_map(3.9),
+    "mean field": problems.mean_field_rnn(3.0, T=16, D=8),
+    "Van der Pol": problems.van_der_pol(),
+}
+
+
+@pytest.mark.parametrize("name", EXPANSIVE)
+def test_expansive_recurrences_pass(name):
+    """Methods may fail to converge there; the message then says which."""
+    problem = EXPANSIVE[name]
+    names = [name for name in CHECKS if name != "kernels_are_the_step"]
+    results = check_recurrence(*problem[:4], steps=problem.steps, checks=names)
+    messages = {result.name: result.message for result in results}
+    assert "methods find the rollout" in messages["every_method_finds_the_rollout"]
+
+
+def test_large_and_small_numbers_pass():
+    """Tolerances are relative to the sizes of states, results and derivatives."""
+    rng = np.random.default_rng(0)
+    names = [name for name in CHECKS if name != "kernels_are_the_step"]
+    for size in (1e-6, 1e-3, 1e3, 1e6):
+        x = size * rng.standard_normal((6, 2, 3))
+        step = lambda h, x, a, size=size: a * h + x * np.tanh(h / size)  # noqa: E731
+        check_recurrence(step, x, x[0], 0.5, checks=names)
+
+
+def test_a_smaller_block_size_is_suggested():
+    (recurrence, *data), _ = arguments(CORRECT["scaled"])
+    wide = prs.Recurrence(recurrence.step, block_size=2)
+    (result,) = check_recurrence(wide, *data, checks=["block_size_is_the_structure"])
+    assert (result.outcome, "block_size=1 would do" in result.message) == ("passed", True)
+
+
+def test_the_oracle_that_is_defeated_is_named():
+    step = lambda h, x, a: a * np.abs(h) + x  # noqa: E731
+    (result,) = check_recurrence(step, *CORRECT["scaled"][1:], checks=["oracles_agree"])
+    assert result.outcome == "passed"
+    assert "defeats complex step, which is not in use" in result.message
+
+
+def test_contraction_is_reported():
+    (result,) = check_recurrence(*CORRECT["scaled"], checks=["rollout_is_finite"])
+    assert "Lyapunov exponent -" in result.message
+    expanding = lambda h, x, a: 2 * h + x  # noqa: E731
+    (result,) = check_recurrence(expanding, *CORRECT["scaled"][1:], checks=["rollout_is_finite"])
+    assert "0.693" in result.message
+    assert "expands" in result.message
+
+
+def test_kinks_near_the_trajectory_are_no_failure():
+    """Differences reach over the kinks of relu at 0; the exact derivative is right."""
+    step = lambda h, x, a: np.maximum(0.5 * h + 1e-4 * x, 0)  # noqa: E731
+    x = np.random.default_rng(0).standard_normal((12, 3, 4))
+    check_recurrence(step, x, 1e-4 * x[0], None)
+
+
+def test_what_is_inapplicable_says_why():
+    checks = dict(recurrence_checks(*CORRECT["bare"]))
+    with pytest.raises(Inapplicable, match="jacobian="):
+        checks["jacobian_is_the_derivative"]()
+    results = check_recurrence(*CORRECT["dense"])
+    assert all(result.message for result in results if result.outcome == "skipped")
+
+
+def test_many_parameters_need_a_vjp():
+    rng = np.random.default_rng(0)
+    W = rng.standard_normal((20, 20)) / 10
+    (result,) = check_recurrence(
+        lambda h, x, W: np.tanh(h @ W.T + x),
+        rng.standard_normal((4, 20)),
+        np.zeros(20),
+        W,
+        checks=["gradients_are_those_of_the_rollout"],
+    )
+    assert result.outcome == "skipped"
+    assert "400 real entries" in result.message
+
+
+def test_rtol_widens_every_bound():
+    rough = lambda h, x, a: np.tanh(a * h + x) + 1e-9 * (h.shape[0] if h.ndim > 1 else 0)  # noqa: E731
+    data, names = CORRECT["scaled"][1:], ["vectorized_is_one_at_a_time"]
+    with pytest.raises(CheckFailures):
+        check_recurrence(rough, *data, checks=names)
+    check_recurrence(rough, *data, checks=names, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"recurrence": 3}, "expected step"),
+        ({"x": np.ones((3, 4))}, "x has shape"),
+        ({"x": None}, "pass steps=T"),
+        ({"h0": np.full((3, 4), np.nan)}, "not finite"),
+        ({"x": np.full((12, 3, 4), np.inf)}, "not finite"),
+        ({"x": np.ones((0, 3, 4))}, "nothing to check"),
+        ({"rtol": -1.0}, "rtol"),
+        ({"rtol": "small"}, "rtol"),
+        ({"checks": ["no_such_check"]}, "no_such_check"),
+        ({"checks": "oracles_agree"}, "several names"),
+        ({"expected_failures": {"no_such_check": "?"}}, "no_such_check"),
+        ({"on_failure": "ignore"}, "on_failure"),
+        ({"recurrence": prs.Recurrence(np.tanh, block_size=3)}, "block_size"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_bad_input_is_an_error_not_a_failure(change, says):
+    given = dict(zip(("recurrence", "x", "h0", "theta"), CORRECT["scaled"], strict=True)) | change
+    with pytest.raises(prs.InvalidInput, match=says):
+        check_recurrence(**given)
+
+
+@parametrize_with_checks([CORRECT["scaled"], CORRECT["autonomous"]])
+def test_each_check_is_a_test(check):
+    check()
+
+
+def test_names_of_parametrized_tests_are_readable():
+    cell = cells.load("diagonal_gru").recurrence
+    drawn = common.draw("diagonal_gru")
+    mark = parametrize_with_checks([(cell, drawn.u, drawn.h0, drawn.theta)])
+    assert mark.kwargs["ids"][0] == "diagonal_gru-shapes_and_dtypes_are_kept"
+    with pytest.raises(prs.InvalidInput, match="cases\\[0\\]"):
+        parametrize_with_checks([cell])
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_every_check_is_documented(name):
+    """The page of all checks is made of these."""
+    promise, *parts = CHECKS[name].__doc__.split("\n\n")
+    assert promise.endswith(".")
+    assert [part.strip().split(":")[0] for part in parts] == ["Proves", "Costs", "A failure means"]
