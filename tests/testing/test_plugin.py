@@ -10,7 +10,7 @@ import pytest
 def run(tmp_path, text, *options):
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n")
     (tmp_path / "test_it.py").write_text(text)
-    command = [sys.executable, "-m", "pytest", "-p", "pararnn_solvers.testing.plugin", "-v", "-rs"]
+    command = [sys.executable, "-m", "pytest", "-v", "-rs"]
     command += ["-p", "no:cacheprovider", "-W", "error", "-c", "pytest.ini", "--color=no"]
     done = subprocess.run(
         [*command, *options, "test_it.py"], cwd=tmp_path, capture_output=True, text=True
