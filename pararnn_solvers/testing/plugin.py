@@ -1,6 +1,7 @@
 """A pytest plug-in: fixtures ``backend`` and ``rng``, marker ``gpu``, a line about solves.
 
-Installed with the package (entry point ``pytest11``); ``-p no:pararnn_solvers`` leaves it out. It imports nothing but pytest until one of these is used:
+Installed with the package (entry point ``pytest11``); ``-p no:pararnn_solvers`` leaves it out.
+It imports nothing but pytest until one of these is used:
 
 ``backend``
     The name of a backend, one test for each of ``--pararnn-backends`` (default
