@@ -1,0 +1,79 @@
+"""Checks of backends: the package's own pass, each wrong one is found by the check named for it."""
+
+import inspect
+import re
+
+import numpy as np
+import pytest
+
+from pararnn_solvers.errors import BackendUnavailable, InvalidInput
+from pararnn_solvers.linear import cupy_scan
+from pararnn_solvers.testing import CheckFailures, backend_checks, check_backend
+from pararnn_solvers.testing.backends import CHECKS
+from tests.testing.mutants.backends import MUTANTS, correct
+
+DTYPES = (np.float32, np.float64)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
+def test_a_mutant_is_caught_by_its_check(mutant):
+    results = check_backend(mutant.scan, on_failure="return")
+    failed = {result.name: result.message for result in results if result.outcome == "failed"}
+    assert mutant.caught_by in failed, failed
+    message = failed[mutant.caught_by]
+    assert mutant.says in message
+    for part in ("promised:", "seen:", "remedy:"):
+        assert part in message
+
+
+def test_the_unbroken_twin_passes():
+    assert {result.outcome for result in check_backend(correct)} == {"passed"}
+
+
+@pytest.mark.parametrize("name", ["sequential", "numba", "scipy"])
+@pytest.mark.parametrize("dtypes", [DTYPES, (np.float16,)], ids=["single and double", "half"])
+def test_the_packages_own_pass(name, dtypes):
+    check_backend(name, dtypes=dtypes)
+
+
+@pytest.mark.gpu
+def test_cupy_passes():
+    cupy = pytest.importorskip("cupy")
+
+    def scan(blocks, rhs, *, adjoint=False):
+        h = cupy_scan.scan(cupy.asarray(blocks), cupy.asarray(rhs), adjoint=adjoint)
+        return cupy.asnumpy(h)
+
+    check_backend(scan)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_costs_are_those_that_the_docstring_says(name):
+    calls = []
+
+    def counted(blocks, rhs, *, adjoint=False):
+        calls.append(adjoint)
+        return correct(blocks, rhs, adjoint=adjoint)
+
+    check_backend(counted, checks=[name], dtypes=[np.float64])
+    said = re.search(r"Costs: (\d+) scans.* for each dtype", inspect.getdoc(CHECKS[name]))
+    assert said is not None
+    assert len(calls) == int(said[1])
+
+
+def test_checks_are_functions_to_call_one_by_one():
+    checks = dict(backend_checks("sequential"))
+    assert list(checks) == list(CHECKS)
+    checks["first_block_is_never_used"]()
+
+
+def test_failures_raise_with_all_messages():
+    with pytest.raises(CheckFailures, match="forward_is_the_recurrence"):
+        check_backend(lambda blocks, rhs, *, adjoint=False: rhs.copy())
+
+
+def test_what_is_no_backend_is_named():
+    with pytest.raises(InvalidInput, match="expected a registered name or a function"):
+        check_backend(3)
+    with pytest.raises((InvalidInput, BackendUnavailable), match="nunba"):
+        check_backend("nunba")
