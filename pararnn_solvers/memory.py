@@ -17,28 +17,34 @@ from pararnn_solvers.errors import InsufficientMemory
 from pararnn_solvers.system import System
 
 
-def available_memory() -> int:
+def available_memory(enough: int = sys.maxsize) -> int:
     """Return the bytes that can be allocated without swapping.
 
     Where the system does not say, all of its memory; where it does not say that either, no limit.
+    What is unused is known in a microsecond; what else could be freed, only if that is not
+    `enough`, in a hundred.
     """
+    known = getattr(os, "sysconf_names", {})
+    page = os.sysconf("SC_PAGE_SIZE") if "SC_PAGE_SIZE" in known else 0
+    if "SC_AVPHYS_PAGES" in known and (unused := page * os.sysconf("SC_AVPHYS_PAGES")) >= enough:
+        return unused
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         for line in meminfo.read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if "SC_PHYS_PAGES" in known:
+        return page * os.sysconf("SC_PHYS_PAGES")
     return sys.maxsize
 
 
-def free_memory(array: Any) -> int:
-    """Return the bytes that can be allocated where an array is.
+def free_memory(array: Any, enough: int = sys.maxsize) -> int:
+    """Return the bytes that can be allocated where an array is; on the host, `enough` will do.
 
     On a device, which must be the current one: what CUDA has left, and what CuPy's pool keeps.
     """
     if not arrays.is_device_array(array):
-        return available_memory()
+        return available_memory(enough)
     cupy = arrays.namespace(array)
     free, _ = cupy.cuda.runtime.memGetInfo()
     return int(free + cupy.get_default_memory_pool().free_bytes())
@@ -46,7 +52,7 @@ def free_memory(array: Any) -> int:
 
 def require_memory(needed: int, task: str, system: System, remedy: str) -> None:
     """Raise InsufficientMemory if so many bytes are not free."""
-    free = free_memory(system.h0)
+    free = free_memory(system.h0, needed)
     if needed > free:
         raise InsufficientMemory(
             f"{task} on {states(system)} states needs about "

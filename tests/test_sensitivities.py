@@ -418,6 +418,6 @@ def test_products_of_a_wrong_shape_are_refused(returned, message):
 )
 def test_blocks_that_do_not_fit_are_told_before(call, monkeypatch):
     solution = prs.solve(lambda h, x, _: np.tanh(0.5 * h + x), np.ones((10, 3)), np.zeros(3))
-    monkeypatch.setattr("pararnn_solvers.memory.available_memory", lambda: 100)
+    monkeypatch.setattr("pararnn_solvers.memory.available_memory", lambda *enough: 100)
     with pytest.raises(prs.InsufficientMemory, match="declare a block_size"):
         call(solution)

@@ -280,7 +280,7 @@ def test_a_function_that_cannot_be_differentiated():
 
 
 def test_memory_that_is_not_there(monkeypatch):
-    monkeypatch.setattr(memory, "available_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "available_memory", lambda *enough: 1000)
     with pytest.raises(prs.InsufficientMemory, match="GiB are free; declare a block_size"):
         solve(dense_tanh(), method="newton")
 

@@ -150,7 +150,7 @@ def _pull_back_rows(
         lanes = [(0, 1, 0, n)]  # threads would add to the same entries of dx
     P = max(1, len(parts(T, h.size))) if len(lanes) == 1 else 1
     S = max(1, -(-T // P))
-    carry = alignment.zeros((P, B, d), h.dtype)
+    carry = alignment.zeros((max(P, len(lanes)), B, d), h.dtype)  # of each thread its own
     entries = max(1, len(program.parameters)) * n
     sums = alignment.zeros((max(P, len(lanes)), entries), h.dtype)
     totals = np.zeros(sums.shape)
@@ -161,16 +161,18 @@ def _pull_back_rows(
         flat(h, h.dtype),
         flat(g, h.dtype),
         flat(dx, h.dtype),
-        carry.reshape(-1),
     )
 
     def call(i: int, chunk: int, lane: Any, least: float) -> None:
+        of_chunks = carry[i - chunk :].reshape(-1)
         chunks, shape = (chunk, chunk + 1), (T, B, m, n)
-        compute(*arrays, sums[i], totals[i], shape, chunks, S, lane, h.dtype.type(least))
+        rest = (shape, chunks, S, lane, h.dtype.type(least))
+        compute(*arrays, of_chunks, sums[i], totals[i], *rest)
 
     each = [(p, lane) for p in range(P) for lane in lanes]
     threads.run([partial(call, i, p, lane, -1.0) for i, (p, lane) in enumerate(each)])
-    first = carry[0].copy()
+    # Threads with channels of their own left zeros in those of others.
+    first = carry[0].copy() if P > 1 else carry.sum(axis=0)
     for p in range(P - 2, -1, -1):
         least = negligible(carry[p + 1])
         own, carry[p] = carry[p].copy(), carry[p + 1]

@@ -31,7 +31,7 @@ from pararnn_solvers.typing import Array
 
 WORTH_A_THREAD = 1 << 15  # numbers that a thread should have to compute, 50 µs at least
 FEW_SEQUENCES = 4  # fewer do not fill a tile
-APART = 8  # vectors: threads that share a row disturb each other's cache lines if closer
+APART = 2  # vectors: processors fetch cache lines in pairs, and threads must not write to one
 TILE_BYTES = 1 << 15  # of drives: with the states they stay in the first-level cache
 
 BUILDERS: dict[tuple[str, str], Callable[..., Any]] = {
@@ -171,14 +171,12 @@ def linearize(program: Program, h: Array, x: Array | None) -> tuple[Array, Array
     return f.reshape(h.shape), A.reshape(*h.shape[:-1], k, k, n)
 
 
-def divide_rows(
-    program: Program, B: int, numbers: int, apart: int = APART
-) -> list[tuple[int, int, int, int]]:
+def divide_rows(program: Program, B: int, numbers: int) -> list[tuple[int, int, int, int]]:
     """Cut the sequences, or if there is one the channels, for threads: ``b0, b1, c0, c1``."""
     n = program.n
     if B != 1:
         return [(b0, b1, 0, n) for b0, b1 in parts(B, numbers)]
-    return [(0, 1, c0, c1) for c0, c1 in parts(n, numbers, apart * vector_size(program))]
+    return [(0, 1, c0, c1) for c0, c1 in parts(n, numbers, APART * vector_size(program))]
 
 
 def rollout(program: Program, x: Array | None, h0: Array, h: Array) -> bool:
@@ -190,11 +188,11 @@ def rollout(program: Program, x: Array | None, h0: Array, h: Array) -> bool:
         return True
     T, B, d = h.shape
     n, k, m = program.n, program.k, 0 if x is None else x.shape[-1]
-    carry, size = alignment.copy(h0.reshape(-1)), vector_size(program)
-    arrays = (flat(x, h.dtype), program.theta, carry, h.reshape(-1))
+    start, size = h0.reshape(-1), vector_size(program)
+    inputs, states, shape = (flat(x, h.dtype), program.theta), h.reshape(-1), (T, B, m, n)
     if B == 1 and n <= size:
         spoiled = np.empty(size, h.dtype)
-        kernel(program, "row", "alone", k)(*arrays, spoiled, (T, B, m, n))
+        kernel(program, "row", "alone", k)(*inputs, alignment.copy(start), states, spoiled, shape)
         return bool(np.isfinite(spoiled).all())
     calls: list[tuple[Any, ...]]
     if in_rows(program) or B < FEW_SEQUENCES:
@@ -205,8 +203,11 @@ def rollout(program: Program, x: Array | None, h0: Array, h: Array) -> bool:
         L = lanes_of_a_tile(program, m)
         calls = [(piece, max(1, T), L) for piece in parts(B, h.size, L)]
     spoiled = np.empty((len(calls), size), h.dtype)
-    pairs = zip(spoiled, calls, strict=True)
-    threads.run([partial(sweep, *arrays, bad, (T, B, m, n), *call) for bad, call in pairs])
+    tasks = [  # each with a state of its own: it is written at every step
+        partial(sweep, *inputs, alignment.copy(start), states, bad, shape, *call)
+        for bad, call in zip(spoiled, calls, strict=True)
+    ]
+    threads.run(tasks)
     return bool(np.isfinite(spoiled).all())
 
 

@@ -100,7 +100,7 @@ class Program:
         """The entries of theta that the step uses, those shared by all channels first."""
         return _parameters(self.trace)
 
-    @property
+    @cached_property
     def drive_places(self) -> tuple[Place, ...]:
         """Where the drives are in a row of x."""
         return tuple(
@@ -108,7 +108,7 @@ class Program:
             for i in self.drives
         )
 
-    @property
+    @cached_property
     def parameter_places(self) -> tuple[Place, ...]:
         """Where the parameters are in ``theta``."""
         shared = sum(not i.channels for i in self.parameters)
@@ -120,7 +120,7 @@ class Program:
     def with_parameters(self, theta: Any) -> Program:
         """Return the same program, sources and all, with the values of other parameters."""
         other = copy.copy(self)
-        object.__setattr__(other, "theta", _packed(self.trace, theta))
+        object.__setattr__(other, "theta", _packed(self.parameters, self.dtype, theta))
         return other
 
     def require_functions(self) -> None:
@@ -238,11 +238,11 @@ def _parameters(traced: Trace) -> tuple[Input, ...]:
 def program(step: Callable[..., Any], h: Any, x: Any, theta: Any, block_size: int) -> Program:
     """Trace a step and gather its parameters; arguments and errors as of ``trace``."""
     traced = trace(step, h, x, theta, block_size)
-    return Program(traced, _packed(traced, theta))
+    return Program(traced, _packed(_parameters(traced), traced.dtype, theta))
 
 
-def _packed(traced: Trace, theta: Any) -> Array:
-    """Return the parameters that a step uses in the order of ``Program.parameters``, aligned."""
+def _packed(parameters: Sequence[Input], dtype: np.dtype[Any], theta: Any) -> Array:
+    """Return the values of ``Program.parameters``, aligned."""
     leaves = tree.flatten(theta)[0]
-    values = [np.ravel(i.pick(leaves[i.leaf])) for i in _parameters(traced)]
-    return alignment.copy(np.concatenate([np.zeros(0), *values]).astype(traced.dtype))
+    values = [np.ravel(i.pick(leaves[i.leaf])) for i in parameters]
+    return alignment.copy(np.concatenate([np.zeros(0), *values]).astype(dtype))

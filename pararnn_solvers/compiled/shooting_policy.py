@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -170,13 +170,13 @@ def shoot_either(
     return Shot(norms, joined, diverged, evaluations, shot.finite and other.finite)
 
 
-def row_vectors(program: Program) -> float:
+def row_vectors(program: Program | Sizes) -> float:
     """Return the cost of a row of channels."""
     whole, rest = divmod(program.n, kernels.vector_size(program))
     return whole + (PARTIAL if rest else 0)
 
 
-def stepping_cost(program: Program, B: int, numbers: int = MANY) -> float:
+def stepping_cost(program: Program | Sizes, B: int, numbers: int = MANY) -> float:
     """Return the time of one step of all sequences, in vectors computed one after another.
 
     Parameters
@@ -198,27 +198,44 @@ def keeps_busy(program: Program, B: int, T: int = MANY) -> bool:
     return best_chunk(program, B, T, Memory(0.0, math.nan))[1] > AHEAD
 
 
+class Sizes(NamedTuple):
+    """What costs depend on of a program; they take one in its place."""
+
+    k: int
+    n: int
+    dtype: Any
+    drives: tuple[Any, ...]
+
+
 def best_chunk(program: Program, B: int, T: int, memory: Memory) -> tuple[int, float]:
     """Return the chunk that makes shooting cheapest, and its cost as a share of stepping's.
 
     Tried are two chunks, then twice as many, and so on.
     Chunks that forget take their steps and those that they need to meet; others a few iterations.
     """
+    sizes = Sizes(program.k, program.n, program.dtype, program.drives)
+    return _best_chunk(sizes, B, T, memory.steps, threads.num_threads())
+
+
+@lru_cache(maxsize=256)
+def _best_chunk(
+    program: Sizes, B: int, T: int, forgotten: float, workers: int
+) -> tuple[int, float]:
     best, least = max(1, T), math.inf
     if T * B == 0:
         return best, least
     rows = kernels.in_rows(program)
     P = 2
-    while 16 * P <= T and P <= MOST_CHUNKS * threads.num_threads():
+    while 16 * P <= T and P <= MOST_CHUNKS * workers:
         S = -(-T // P) if rows else aligned(T / P)
-        cost = shooting_cost(program, B, T, S, memory.steps)
+        cost = shooting_cost(program, B, T, S, forgotten)
         if cost < least:
             best, least = S, cost
         P *= 2
     return best, least / (T * stepping_cost(program, B, T * B * program.k * program.n))
 
 
-def shooting_cost(program: Program, B: int, T: int, S: int, forgotten: float) -> float:
+def shooting_cost(program: Program | Sizes, B: int, T: int, S: int, forgotten: float) -> float:
     """Return the time of shooting with chunks of S steps, forgotten after so many."""
     if forgotten > S and S < SHORTEST_CORRECTED:
         return math.inf

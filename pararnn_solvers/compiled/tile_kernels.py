@@ -53,17 +53,23 @@ def in_order(T: Any, B: Any, S: Any, lanes: Any, s0: Any, steps: Any, W: Any) ->
 
 
 @shared
-def pack(x: Any, X: Any, m: Any, T: Any, B: Any, S: Any, lanes: Any, s0: Any, steps: Any) -> None:
-    """Fill a tile with rows of ``m`` numbers of steps ``s0, s0 + 1, ...`` of each lane."""
+def pack(
+    x: Any, X: Any, m: Any, T: Any, B: Any, S: Any, lanes: Any, s0: Any, steps: Any, ahead: Any
+) -> None:
+    """Fill a tile with rows of ``m`` numbers of steps ``s0, s0 + 1, ...`` of each lane.
+
+    The next tile, whose rows are so many steps ``ahead``, is fetched meanwhile: lanes are too many
+    streams for a processor to foresee.
+    """
     first, last, L = lanes
     W = np.int64(width(x))
     ordered = in_order(T, B, S, lanes, s0, steps, W)
     for v in range(0, ordered, W):
         for q in range(0, STEPS * m, W):
             transpose(x, ((first + v) * S + s0) * m + q, S * m, X, q * L + v, L)
-    for lane in range(ordered):  # the next tile
+    for lane in range(ordered):
         for q in range(0, STEPS * m, W):
-            fetch(x, ((first + lane) * S + s0 + STEPS) * m + q, W, 0)
+            fetch(x, ((first + lane) * S + s0 + ahead) * m + q, W, 0)
     for lane in range(ordered, min(L, -(-(last - first) // W) * W)):
         p, b = divmod(min(first + lane, last - 1), B)
         for s in range(steps):
@@ -73,14 +79,19 @@ def pack(x: Any, X: Any, m: Any, T: Any, B: Any, S: Any, lanes: Any, s0: Any, st
 
 
 @shared
-def unpack(X: Any, x: Any, m: Any, T: Any, B: Any, S: Any, lanes: Any, s0: Any, steps: Any) -> None:
-    """Copy a tile back to where :func:`pack` found it."""
+def unpack(
+    X: Any, x: Any, m: Any, T: Any, B: Any, S: Any, lanes: Any, s0: Any, steps: Any, ahead: Any
+) -> None:
+    """Copy a tile back to where :func:`pack` found it, or would have."""
     first, last, L = lanes
     W = np.int64(width(x))
     ordered = in_order(T, B, S, lanes, s0, steps, W)
     for v in range(0, ordered, W):
         for q in range(0, STEPS * m, W):
             transpose(X, q * L + v, L, x, ((first + v) * S + s0) * m + q, S * m)
+    for lane in range(ordered):
+        for q in range(0, STEPS * m, W):
+            fetch(x, ((first + lane) * S + s0 + ahead) * m + q, W, 0)
     for lane in range(ordered, min(L, last - first)):
         p, b = divmod(first + lane, B)
         for s in range(min(steps, T - p * S - s0)):
@@ -118,11 +129,11 @@ def sweep(advance: Any, k: int, K: int, drives: Places, parameters: Places) -> A
         nothing = blank(h)
         for first in range(ids[0], ids[1], L):
             lanes, count = (first, ids[1], L), min(L, ids[1] - first)
-            pack(carry, C, K * n, ids[1], 1, 1, lanes, 0, 1)
+            pack(carry, C, K * n, ids[1], 1, 1, lanes, 0, 1, 1)
             for s0 in range(0, S, STEPS):
                 steps = min(STEPS, S - s0)
                 if m:
-                    pack(x, X, m, T, B, S, lanes, s0, steps)
+                    pack(x, X, m, T, B, S, lanes, s0, steps, STEPS)
                 for s in range(steps):
                     for v in range(0, count, W):
                         for c in range(n):
@@ -135,8 +146,8 @@ def sweep(advance: Any, k: int, K: int, drives: Places, parameters: Places) -> A
                                 nothing = spoil(nothing, drive)
                             write(C, 0, n, c, v, L, state)
                             keep(H, s * k * n, n, c, v, L, state)
-                unpack(H, h, k * n, T, B, S, lanes, s0, steps)
-            unpack(C, carry, K * n, ids[1], 1, 1, lanes, 0, 1)
+                unpack(H, h, k * n, T, B, S, lanes, s0, steps, STEPS)
+            unpack(C, carry, K * n, ids[1], 1, 1, lanes, 0, 1, 1)
         store(spoiled, 0, nothing)
 
     return kernel
@@ -176,14 +187,14 @@ def meet(advance: Any, k: int, drives: Places, parameters: Places) -> Any:
         for first in range(ids[0], ids[1], L):
             lanes = (first, ids[1], L)
             count = min(L, ids[1] - first)
-            pack(starts, C, d, ids[1], 1, 1, lanes, 0, 1)
+            pack(starts, C, d, ids[1], 1, 1, lanes, 0, 1, 1)
             for lane in range(count):
                 taken[first + lane] = S
             for s0 in range(0, S, STEPS):
                 steps = min(STEPS, S - s0)
                 if m:
-                    pack(x, X, m, T, B, S, lanes, s0, steps)
-                pack(h, H, d, T, B, S, lanes, s0, steps)
+                    pack(x, X, m, T, B, S, lanes, s0, steps, STEPS)
+                pack(h, H, d, T, B, S, lanes, s0, steps, STEPS)
                 met = True
                 for s in range(steps):
                     for v in range(0, count, W):
@@ -213,8 +224,8 @@ def meet(advance: Any, k: int, drives: Places, parameters: Places) -> Any:
                             gap = abs(C[q * L + lane] - H[q * L + lane])
                             residual[b] = max(residual[b], gap)
                     break
-                unpack(H, h, d, T, B, S, lanes, s0, steps)
-            unpack(C, starts, d, ids[1], 1, 1, lanes, 0, 1)
+                unpack(H, h, d, T, B, S, lanes, s0, steps, STEPS)
+            unpack(C, starts, d, ids[1], 1, 1, lanes, 0, 1, 1)
         store(spoiled, 0, nothing)
 
     return kernel

@@ -37,9 +37,9 @@ def apply(function: Any, k: int, q: int, drives: Places, parameters: Places) -> 
         Q = np.empty(STEPS * q * n * L, h.dtype)
         for first in range(ids[0], ids[1], L):
             lanes, count = (first, ids[1], L), min(L, ids[1] - first)
-            pack(h, H, d, R, 1, STEPS, lanes, 0, STEPS)
+            pack(h, H, d, R, 1, STEPS, lanes, 0, STEPS, L * STEPS)
             if m:
-                pack(x, X, m, R, 1, STEPS, lanes, 0, STEPS)
+                pack(x, X, m, R, 1, STEPS, lanes, 0, STEPS, L * STEPS)
             for s in range(STEPS):
                 for v in range(0, count, W):
                     for c in range(n):
@@ -51,9 +51,9 @@ def apply(function: Any, k: int, q: int, drives: Places, parameters: Places) -> 
                         write(H, s * d, n, c, v, L, found)
                         if q:
                             write_more(Q, s * q * n, n, c, v, L, found)
-            unpack(H, f, d, R, 1, STEPS, lanes, 0, STEPS)
+            unpack(H, f, d, R, 1, STEPS, lanes, 0, STEPS, L * STEPS)
             if q:
-                unpack(Q, A, q * n, R, 1, STEPS, lanes, 0, STEPS)
+                unpack(Q, A, q * n, R, 1, STEPS, lanes, 0, STEPS, L * STEPS)
 
     return kernel
 
@@ -97,20 +97,20 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places) -> Any:
         sums = np.zeros(max(1, q) * n * W, previous.dtype)
         for first in range(ids[0], ids[1], L):
             lanes, count = (first, ids[1], L), min(L, ids[1] - first)
-            pack(carry, C, d, ids[1], 1, 1, lanes, 0, 1)
+            pack(carry, C, d, ids[1], 1, 1, lanes, 0, 1, 1)
             clear(C, d, ids[1], 1, 1, lanes, 0, 1)
             for s0 in range((S - 1) // STEPS * STEPS, -1, -STEPS):
                 steps = min(STEPS, S - s0)
-                pack(previous, H, d, T, B, S, lanes, s0, steps)
+                pack(previous, H, d, T, B, S, lanes, s0, steps, -STEPS)
                 if m:
-                    pack(x, X, m, T, B, S, lanes, s0, steps)
+                    pack(x, X, m, T, B, S, lanes, s0, steps, -STEPS)
                 if p and again:
-                    pack(dx, D, m, T, B, S, lanes, s0, steps)
+                    pack(dx, D, m, T, B, S, lanes, s0, steps, -STEPS)
                 elif p:
                     for i in range(D.size):
                         D[i] = 0
                 if not again:
-                    pack(g, G, d, T, B, S, lanes, s0, steps)
+                    pack(g, G, d, T, B, S, lanes, s0, steps, -STEPS)
                     clear(G, d, T, B, S, lanes, s0, steps)
                 for s in range(steps - 1, -1, -1):
                     for v in range(0, count, W):
@@ -132,7 +132,7 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places) -> Any:
                                 several = plus(read_sums(sums, 0, n, c, 0, W), for_theta(found))
                                 write_sums(sums, 0, n, c, 0, W, several)
                 if p:
-                    unpack(D, dx, m, T, B, S, lanes, s0, steps)
+                    unpack(D, dx, m, T, B, S, lanes, s0, steps, -STEPS)
                 for i in range(q * n):
                     for e in range(W):
                         totals[i] += sums[i * W + e]
@@ -146,7 +146,7 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places) -> Any:
                         for i in range(d * L):
                             C[i] = 0
                         break
-            unpack(C, carry, d, ids[1], 1, 1, lanes, 0, 1)
+            unpack(C, carry, d, ids[1], 1, 1, lanes, 0, 1, 1)
 
     return kernel
 

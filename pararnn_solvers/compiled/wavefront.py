@@ -24,7 +24,6 @@ from pararnn_solvers.typing import Array
 FEWEST_STEPS = 64
 FIRST_SHARE = 64  # of the steps are done with the guess alone, then with one iteration ...
 MOST_ITERATIONS = 8  # that go together
-APART = 2  # vectors: the states of threads are apart, only rows of x and h are shared
 
 Lanes = tuple[int, int, int, int]
 Allowed = Callable[[Array], Array]
@@ -55,7 +54,7 @@ def pays(program: Program, shape: tuple[int, ...]) -> bool:
     T, B, d = shape
     numbers = T * B * d
     enough = numbers > 0 and program.n >= vector_size(program) and T >= FEWEST_STEPS
-    return enough and len(divide_rows(program, B, numbers, APART)) == len(parts(numbers, numbers))
+    return enough and len(divide_rows(program, B, numbers)) == len(parts(numbers, numbers))
 
 
 def iterate(
@@ -85,7 +84,7 @@ def iterate(
     """
     most, front = min(max_iter, MOST_ITERATIONS), _Wavefront(program, x, h0, guess, h)
     T, B, _ = h.shape
-    each = divide_rows(program, B, h.size, APART)
+    each = divide_rows(program, B, h.size)
     states = [_first(program, h0, lanes, 0) for lanes in each]
     since = np.full(most + 2, T)
     far, solved = np.zeros((1, B), h.dtype), np.ones((1, B), bool)

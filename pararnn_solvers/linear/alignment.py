@@ -8,6 +8,7 @@ long as a kernel; so what large arrays leave behind is kept for the next ones.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from contextlib import suppress
 from typing import Any
@@ -25,7 +26,8 @@ _waiting: deque[NDArray[np.uint8]] = deque()  # whose operations are atomic: no 
 def empty(shape: Any, dtype: Any) -> NDArray[Any]:
     """Return a new array, not initialized, C-contiguous, that starts a cache line."""
     dtype = np.dtype(dtype)
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    count = math.prod(shape) if isinstance(shape, tuple) else shape
+    size = int(count) * dtype.itemsize
     raw = _borrowed(size + LINE) if size >= LARGE else np.empty(size + LINE, np.uint8)
     start = -raw.ctypes.data % LINE
     array: NDArray[Any] = raw[start : start + size].view(dtype).reshape(shape)

@@ -97,9 +97,7 @@ def test_threads_change_no_bit(B):
         for count in (1, 2, 3):
             prs.set_num_threads(count)
             found.append(front_of(case))
-            pieces = wavefront.divide_rows(
-                program_of(case), B, system.h0.size * 2048, wavefront.APART
-            )
+            pieces = wavefront.divide_rows(program_of(case), B, system.h0.size * 2048)
             assert len(pieces) == count
     finally:
         prs.set_num_threads(before)

@@ -108,7 +108,7 @@ def memory(monkeypatch):
     """Pretend that so much memory is free."""
 
     def pretend(free):
-        monkeypatch.setattr(auto.memory, "available_memory", lambda: free)
+        monkeypatch.setattr(auto.memory, "available_memory", lambda *enough: free)
 
     return pretend
 

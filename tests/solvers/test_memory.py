@@ -23,7 +23,7 @@ def test_without_meminfo_all_memory_counts(monkeypatch):
 
 
 def test_a_solve_that_does_not_fit_is_refused_with_a_remedy(monkeypatch):
-    monkeypatch.setattr(free, "available_memory", lambda: 10_000)
+    monkeypatch.setattr(free, "available_memory", lambda *enough: 10_000)
     message = (
         r"newton\(\) on 100 × 1 × 4 states needs about .* GiB, .* GiB are free; declare a "
         r"block_size, or use windowed"
