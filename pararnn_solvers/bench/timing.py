@@ -1,7 +1,9 @@
 """Times: every contestant is checked, then all take turns.
 
-A turn calls every contestant once, each turn starting with the next one, so that what else the
+A turn times every contestant once, each turn starting with the next one, so that what else the
 machine does meets all alike; ratios are taken within a turn. Medians and quartiles are over turns.
+A short call is made once more before it is timed, as if in a loop: what others left in caches, and
+cores that had gone to sleep, would otherwise take longer than it does.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from pararnn_solvers.bench.contestants import (
 
 PAUSE = 0.003
 """Seconds between calls, in which the threads of the library that was called go to sleep."""
+SHORT = 0.1
+"""Seconds below which a call is warmed up in each turn."""
 Quartiles = tuple[float, float, float]
 """25 %, 50 %, 75 %."""
 
@@ -139,8 +143,14 @@ def turns(calls: Sequence[Callable[[], Any]], repeats: int) -> np.ndarray[Any, A
     for turn in range(repeats):
         for i in np.roll(np.arange(len(calls)), -turn).tolist():
             time.sleep(PAUSE)
-            seconds[turn, i] = stopwatch(calls[i])[0]
+            seconds[turn, i] = warm(calls[i])
     return seconds
+
+
+def warm(call: Callable[[], Any]) -> float:
+    """Return the seconds a call takes; of a short one, those of the second call in a row."""
+    seconds = stopwatch(call)[0]
+    return seconds if seconds > SHORT else stopwatch(call)[0]
 
 
 def summarize(
