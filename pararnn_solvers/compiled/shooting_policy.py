@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pararnn_solvers import arrays
+from pararnn_solvers.autodiff.trace.graph import reachable
 from pararnn_solvers.compiled import numba_kernels as kernels
 from pararnn_solvers.compiled.program import Program
 from pararnn_solvers.compiled.shooting import (
@@ -21,6 +22,7 @@ from pararnn_solvers.compiled.shooting import (
     shoot_newton,
 )
 from pararnn_solvers.compiled.tile_kernels import STEPS
+from pararnn_solvers.compiled.vector_math import FUNCTIONS
 from pararnn_solvers.linear import alignment, threads
 from pararnn_solvers.typing import Array
 
@@ -48,8 +50,10 @@ TRANSPOSED = 1.75  # of a vector of lanes, brought together from chunks of one s
 SCATTERED = 4.0  # and one by one: from several sequences, or at the end of time
 ALONE = 1.3  # times as much, where a thread has no second vector of lanes to go on with
 FAR_APART = 65536  # steps between lanes from which this doubles: each is in pages of its own
-SETUP = 10000.0  # of shooting, beside the steps: a probe, and what joins chunks
-DISPATCH = 5000.0  # of threads that start, twice
+SETUP = 10000.0  # of that GRU: shooting, beside the steps: a probe, and what joins chunks
+DISPATCH = 5000.0  # of that GRU: threads that start, twice
+GRU = 85.0  # operations of its step and channel
+FUNCTION = 25.0  # operations that a function takes
 ANOTHER_THREAD = 0.6  # of what one thread does: they share caches, memory and the machine
 ITERATIONS = 4.0  # of Newton's method, about
 SHORTEST_CORRECTED = 256  # steps of a chunk whose seam is a row of a linear recurrence
@@ -170,13 +174,13 @@ def shoot_either(
     return Shot(norms, joined, diverged, evaluations, shot.finite and other.finite)
 
 
-def row_vectors(program: Program | Sizes) -> float:
+def row_vectors(program: Sizes) -> float:
     """Return the cost of a row of channels."""
     whole, rest = divmod(program.n, kernels.vector_size(program))
     return whole + (PARTIAL if rest else 0)
 
 
-def stepping_cost(program: Program | Sizes, B: int, numbers: int = MANY) -> float:
+def stepping_cost(program: Sizes, B: int, numbers: int = MANY) -> float:
     """Return the time of one step of all sequences, in vectors computed one after another.
 
     Parameters
@@ -205,6 +209,14 @@ class Sizes(NamedTuple):
     n: int
     dtype: Any
     drives: tuple[Any, ...]
+    operations: float
+
+
+def sizes_of(program: Program) -> Sizes:
+    """Return what costs depend on: also the operations of a step and channel."""
+    nodes = [node for node in reachable(program.trace.outputs) if node.args]
+    operations = sum(FUNCTION if node.op in FUNCTIONS else 1.0 for node in nodes)
+    return Sizes(program.k, program.n, program.dtype, program.drives, max(1.0, operations))
 
 
 def best_chunk(program: Program, B: int, T: int, memory: Memory) -> tuple[int, float]:
@@ -213,8 +225,7 @@ def best_chunk(program: Program, B: int, T: int, memory: Memory) -> tuple[int, f
     Tried are two chunks, then twice as many, and so on.
     Chunks that forget take their steps and those that they need to meet; others a few iterations.
     """
-    sizes = Sizes(program.k, program.n, program.dtype, program.drives)
-    return _best_chunk(sizes, B, T, memory.steps, threads.num_threads())
+    return _best_chunk(sizes_of(program), B, T, memory.steps, threads.num_threads())
 
 
 @lru_cache(maxsize=256)
@@ -235,7 +246,7 @@ def _best_chunk(
     return best, least / (T * stepping_cost(program, B, T * B * program.k * program.n))
 
 
-def shooting_cost(program: Program | Sizes, B: int, T: int, S: int, forgotten: float) -> float:
+def shooting_cost(program: Sizes, B: int, T: int, S: int, forgotten: float) -> float:
     """Return the time of shooting with chunks of S steps, forgotten after so many."""
     if forgotten > S and S < SHORTEST_CORRECTED:
         return math.inf
@@ -262,9 +273,10 @@ def shooting_cost(program: Program | Sizes, B: int, T: int, S: int, forgotten: f
         steps = S * sweep + head * meet
     else:  # the k x k tangents beside the state hide its latency
         steps = ITERATIONS * S * max(sweep, (1 + program.k) * computed)
+    fixed = GRU / program.operations  # it takes its time, however little a vector takes
     if workers == 1:
-        return SETUP + steps
-    return SETUP + DISPATCH + steps * workers / (1 + ANOTHER_THREAD * (workers - 1))
+        return SETUP * fixed + steps
+    return (SETUP + DISPATCH) * fixed + steps * workers / (1 + ANOTHER_THREAD * (workers - 1))
 
 
 def aligned(steps: float) -> int:

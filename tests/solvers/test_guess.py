@@ -20,13 +20,12 @@ SYSTEM = System(prs.Recurrence(CASE.recurrence), CASE.x, CASE.h0, CASE.theta)
         "zeros",
         "repeat_h0",
         "from_zero",
-        zeros,
-        prs.jacobi_sweeps(3),
-        prs.picard_sweeps(2, start=zeros),
-        np.full(SYSTEM.shape, 7.0),
-        lambda system: np.full(system.shape, -1.0),
+        pytest.param(zeros, id="function"),
+        pytest.param(prs.jacobi_sweeps(3), id="jacobi_sweeps"),
+        pytest.param(prs.picard_sweeps(2, start=zeros), id="picard_sweeps"),
+        pytest.param(np.full(SYSTEM.shape, 7.0), id="array"),
+        pytest.param(lambda system: np.full(system.shape, -1.0), id="lambda"),
     ],
-    ids=str,
 )
 @pytest.mark.parametrize("method", ["newton", "windowed", "auto"])
 def test_every_guess_leads_to_the_rollout(guess, method):
