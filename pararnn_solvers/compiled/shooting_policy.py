@@ -174,13 +174,13 @@ def shoot_either(
     return Shot(norms, joined, diverged, evaluations, shot.finite and other.finite)
 
 
-def row_vectors(program: Sizes) -> float:
+def row_vectors(program: Any) -> float:
     """Return the cost of a row of channels."""
     whole, rest = divmod(program.n, kernels.vector_size(program))
     return whole + (PARTIAL if rest else 0)
 
 
-def stepping_cost(program: Sizes, B: int, numbers: int = MANY) -> float:
+def stepping_cost(program: Any, B: int, numbers: int = MANY) -> float:
     """Return the time of one step of all sequences, in vectors computed one after another.
 
     Parameters
@@ -229,9 +229,7 @@ def best_chunk(program: Program, B: int, T: int, memory: Memory) -> tuple[int, f
 
 
 @lru_cache(maxsize=256)
-def _best_chunk(
-    program: Sizes, B: int, T: int, forgotten: float, workers: int
-) -> tuple[int, float]:
+def _best_chunk(program: Any, B: int, T: int, forgotten: float, workers: int) -> tuple[int, float]:
     best, least = max(1, T), math.inf
     if T * B == 0:
         return best, least
@@ -246,7 +244,7 @@ def _best_chunk(
     return best, least / (T * stepping_cost(program, B, T * B * program.k * program.n))
 
 
-def shooting_cost(program: Sizes, B: int, T: int, S: int, forgotten: float) -> float:
+def shooting_cost(program: Any, B: int, T: int, S: int, forgotten: float) -> float:
     """Return the time of shooting with chunks of S steps, forgotten after so many."""
     if forgotten > S and S < SHORTEST_CORRECTED:
         return math.inf

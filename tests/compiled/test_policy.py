@@ -101,7 +101,7 @@ def test_a_chaotic_recurrence_is_stepped(n, T):
 
 
 def test_a_recurrence_that_only_remembers_is_stepped():
-    method, why = chosen(linear(1.0))
+    method, why = chosen(linear(1.0, T=1 << 20))
     assert isinstance(method, Sequential)
     assert why.startswith("perturbations change by exp(") or "would not pay" in why
 
@@ -138,6 +138,13 @@ def test_more_steps_make_shooting_no_dearer_a_step():
     costs = [shooting_policy.best_chunk(made, 1, 2**i, Memory(30, -1))[1] for i in range(12, 24)]
     assert costs[-1] < 0.25
     assert costs[-1] < costs[0]
+
+
+def test_a_step_of_few_operations_needs_more_steps_before_chunks_pay():
+    T = 1 << 16
+    assert isinstance(chosen(linear(0.5, T=T))[0], Sequential)
+    assert isinstance(chosen(linear(0.5, T=16 * T))[0], CompiledShooting)
+    assert isinstance(chosen(single(n=1, T=T))[0], CompiledShooting)  # with a tanh
 
 
 def test_auto_and_what_it_chose_agree():
