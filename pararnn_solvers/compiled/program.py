@@ -32,6 +32,8 @@ from pararnn_solvers.typing import Array
 FUNCTIONS: dict[str, Callable[..., Any]] = {**vector_math.FUNCTIONS, **rounding.FUNCTIONS}
 """What a compiled step may call."""
 
+FUNCTION = 25.0  # operations of arithmetic that one of them takes, about
+
 _NAMES = {**FUNCTIONS, "full": full, "select": select, "inf": math.inf, "nan": math.nan}
 _known: dict[str, Any] = {}
 _compilable: set[str] = set()
@@ -87,6 +89,12 @@ class Program:
     def dtype(self) -> np.dtype[Any]:
         """Of the state."""
         return self.trace.dtype
+
+    @cached_property
+    def operations(self) -> float:
+        """Operations of arithmetic that the step of a channel takes, at least 1."""
+        nodes = [node for node in reachable(self.trace.outputs) if node.args]
+        return sum(FUNCTION if node.op in FUNCTIONS else 1.0 for node in nodes) or 1.0
 
     @cached_property
     def drives(self) -> tuple[Input, ...]:

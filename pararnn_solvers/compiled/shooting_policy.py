@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pararnn_solvers import arrays
-from pararnn_solvers.autodiff.trace.graph import reachable
 from pararnn_solvers.compiled import numba_kernels as kernels
 from pararnn_solvers.compiled.program import Program
 from pararnn_solvers.compiled.shooting import (
@@ -22,7 +21,6 @@ from pararnn_solvers.compiled.shooting import (
     shoot_newton,
 )
 from pararnn_solvers.compiled.tile_kernels import STEPS
-from pararnn_solvers.compiled.vector_math import FUNCTIONS
 from pararnn_solvers.linear import alignment, threads
 from pararnn_solvers.typing import Array
 
@@ -53,7 +51,6 @@ FAR_APART = 65536  # steps between lanes from which this doubles: each is in pag
 SETUP = 10000.0  # of that GRU: shooting, beside the steps: a probe, and what joins chunks
 DISPATCH = 5000.0  # of that GRU: threads that start, twice
 GRU = 85.0  # operations of its step and channel
-FUNCTION = 25.0  # operations that a function takes
 ANOTHER_THREAD = 0.6  # of what one thread does: they share caches, memory and the machine
 ITERATIONS = 4.0  # of Newton's method, about
 SHORTEST_CORRECTED = 256  # steps of a chunk whose seam is a row of a linear recurrence
@@ -177,7 +174,7 @@ def shoot_either(
 def row_vectors(program: Any) -> float:
     """Return the cost of a row of channels."""
     whole, rest = divmod(program.n, kernels.vector_size(program))
-    return whole + (PARTIAL if rest else 0)
+    return float(whole + (PARTIAL if rest else 0))
 
 
 def stepping_cost(program: Any, B: int, numbers: int = MANY) -> float:
@@ -194,7 +191,7 @@ def stepping_cost(program: Any, B: int, numbers: int = MANY) -> float:
     size = kernels.vector_size(program)
     m = sum(max(1, i.channels) for i in program.drives)
     workers = len(kernels.parts(B, numbers, kernels.lanes_of_a_tile(program, m)))
-    return max(LATENCY, -(-B // (workers * size)) * program.n * SCATTERED)
+    return float(max(LATENCY, -(-B // (workers * size)) * program.n * SCATTERED))
 
 
 def keeps_busy(program: Program, B: int, T: int = MANY) -> bool:
@@ -212,20 +209,14 @@ class Sizes(NamedTuple):
     operations: float
 
 
-def sizes_of(program: Program) -> Sizes:
-    """Return what costs depend on: also the operations of a step and channel."""
-    nodes = [node for node in reachable(program.trace.outputs) if node.args]
-    operations = sum(FUNCTION if node.op in FUNCTIONS else 1.0 for node in nodes)
-    return Sizes(program.k, program.n, program.dtype, program.drives, max(1.0, operations))
-
-
 def best_chunk(program: Program, B: int, T: int, memory: Memory) -> tuple[int, float]:
     """Return the chunk that makes shooting cheapest, and its cost as a share of stepping's.
 
     Tried are two chunks, then twice as many, and so on.
     Chunks that forget take their steps and those that they need to meet; others a few iterations.
     """
-    return _best_chunk(sizes_of(program), B, T, memory.steps, threads.num_threads())
+    sizes = Sizes(program.k, program.n, program.dtype, program.drives, program.operations)
+    return _best_chunk(sizes, B, T, memory.steps, threads.num_threads())
 
 
 @lru_cache(maxsize=256)
@@ -268,10 +259,10 @@ def shooting_cost(program: Any, B: int, T: int, S: int, forgotten: float) -> flo
         meet = sweep = max(LATENCY, computed)
         head = forgotten + STEPS
     if forgotten <= S:
-        steps = S * sweep + head * meet
+        steps: float = S * sweep + head * meet
     else:  # the k x k tangents beside the state hide its latency
         steps = ITERATIONS * S * max(sweep, (1 + program.k) * computed)
-    fixed = GRU / program.operations  # it takes its time, however little a vector takes
+    fixed: float = GRU / program.operations  # it takes its time, however little a vector takes
     if workers == 1:
         return SETUP * fixed + steps
     return (SETUP + DISPATCH) * fixed + steps * workers / (1 + ANOTHER_THREAD * (workers - 1))
