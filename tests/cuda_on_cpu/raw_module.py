@@ -5,8 +5,8 @@
             (blocks,), (threads,), (array, np.int64(length))
         )
 
-`fibers.h` and `fibers.cpp` say how threads run, `cuda_on_cpu.h` what of CUDA there is. Shared libraries are kept
-in a temporary folder under a hash of everything that they were made from.
+`fibers.h` and `fibers.cpp` say how threads run, `cuda_on_cpu.h` what of CUDA there is. Shared
+libraries are kept in a temporary folder under a hash of everything that they were made from.
 """
 
 import ctypes
