@@ -220,7 +220,7 @@ class _Wavefront:
 
     def _seen(self, norms: Array) -> Seen:
         far, size = norms[:, 0], norms[:, 1]
-        done = far <= self.allowed(size)  # (p + 1, steps, B)
+        done: Any = far <= self.allowed(size)  # (p + 1, steps, B)
         converged = int(arrays.leading(done[-1].all(axis=-1)))
         return Seen(far.max(axis=1), done.all(axis=1), converged, bool(np.isfinite(norms).all()))
 
