@@ -8,10 +8,12 @@ transposes the rows of many chunks (``memory.cu``). A step in float32 then moves
 |---|---|---|---|
 | map, rollout, sweep | drives + k | k | 1 |
 | newton | drives + k, with chunks twice | k + 2/32 | 1, or less than 2 with chunks |
+| front, p iterations | drives | k + 2 (p + 1)/32 | 1 |
 | adjoint | drives + 2 k, with chunks twice | drives | |
 
 Where there are enough lanes, one chunk each is enough for the passes that have no chain of steps to
-wait for (Newton, the adjoint): see :func:`linear_chunk`. A rollout has that chain; shooting cuts it
+wait for (Newton, the adjoint): see :func:`linear_chunk`. Then all iterations of Newton's method go
+through time together (:mod:`.cuda_wavefront`). A rollout has that chain; shooting cuts it
 (:mod:`.cuda_shooting`).
 """
 
@@ -161,14 +163,18 @@ def run(
     arrays: tuple[Any, ...],
     *more: Any,
     types: str = "",
+    together: tuple[str, ...] = (),
 ) -> None:
-    """Launch ``name<memory, types>`` on arrays, with the sizes that all such kernels take."""
+    """Launch ``name<memory, types>`` on arrays, with the sizes that all such kernels take.
+
+    `together` are the types of all kernels that are compiled with it, its own included.
+    """
     T, B, _ = shape
     m = arrays[0].shape[-1] if arrays[0].ndim > 1 else 0
     sizes = (T, B, m, program.n, launched.S, launched.P, launched.room)
-    expression = f"{name}<{launched.memory}{types}>"
+    wanted, *names = (f"{name}<{launched.memory}{each}>" for each in (types, *together))
     arguments = [*arrays, *map(np.int64, sizes), *more]
-    kernel = cuda.kernel(program.code, expression)
+    kernel = cuda.kernel(program.code, wanted, names=tuple(names))
     cuda.launch(kernel, launched.blocks, launched.threads, arguments, launched.shared)
 
 

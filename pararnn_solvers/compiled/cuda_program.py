@@ -94,7 +94,7 @@ class CudaProgram(Program):
     kernels: ClassVar[str] = "pararnn_solvers.compiled.cuda_kernels"
     shooting: ClassVar[str] = "pararnn_solvers.compiled.cuda_shooting"
     gradients: ClassVar[str] = "pararnn_solvers.compiled.cuda_kernels"
-    wavefront: ClassVar[str] = ""
+    wavefront: ClassVar[str] = "pararnn_solvers.compiled.cuda_wavefront"
 
     def with_parameters(self, theta: Any) -> CudaProgram:
         """Return the same program with the values of other parameters, on the current device."""

@@ -1,4 +1,5 @@
-// Maps of all states at once, and Newton's method in one pass (cuda_kernels.py).
+// Maps of all states at once, and Newton's method: an iteration in one pass (cuda_kernels.py), or
+// all iterations together (cuda_wavefront.py).
 
 // f of many states with their drives, and with Q = K K its derivatives too: no row needs another.
 //
@@ -149,5 +150,134 @@ __global__ void BOUNDS newton(
         next.flush(memory, s0);
         far_out.flush(memory, s0);
         large_out.flush(memory, s0);
+    }
+}
+
+// f of one state, and the step of Newton's method that follows where the next iterate's state before
+// it is known.
+__device__ __forceinline__ void iterate_again(
+    const real (&state)[K], const real (&next)[K], const real (&now)[Drives::N],
+    const real (&parameters)[AT_LEAST_ONE_PARAMETER], real (&f)[K], real (&moved)[K])
+{
+    real change[K], found[2 * K];
+#pragma unroll
+    for (int i = 0; i < K; ++i) change[i] = next[i] - state[i];
+    step::correct(state, now, parameters, change, found);
+#pragma unroll
+    for (int i = 0; i < K; ++i) {
+        moved[i] = found[i];
+        f[i] = found[K + i];
+    }
+}
+
+// P iterations of Newton's method through some steps together: iterate i + 1 at a step needs only
+// the iterates at the step before, which all stay in registers.
+//
+// `states` (P + 1, B, d): iterates before the first of these steps, number `from` of all; `left`:
+// after the last. Iterate 0 is `guess`, or without GIVEN f(0, x). Iterate i is the one before it up
+// to step since[i]: there that had converged. `h` becomes iterate P. `norms` (W, P + 1, 2, T, B):
+// |F_t| and |h_t| of each iterate, the greatest of each of W groups of the channels of a row.
+//
+// Reads DRIVES numbers a step, with GIVEN K more, and writes K + 2 (P + 1)/group. Evaluates f and A
+// P times and f once more, or twice: P + 1 chains of one step, which hide each other's latency.
+template <class Memory, int P, bool GIVEN>
+__global__ void BOUNDS front(
+    const real* x, const real* theta, const real* guess, const real* states, const Index* __restrict__ since,
+    real* left, real* h, real* norms, Count* spoiled, Index T, Index B, Index m, Index n, Index S,
+    Index chunks, Index room, Index width, int group, Index from)
+{
+    Memory memory(T, B, n, width, S, chunks, room);
+    const Work& w = memory.work;
+    typename Memory::template Input<Drives> drives(memory, x, m);
+    typename Memory::template Input<States> guesses(memory, GIVEN ? guess : h, K * n);
+    typename Memory::template Output<States> last(memory, h, K * n);
+    real parameters[AT_LEAST_ONE_PARAMETER], before[P + 1][K], nothing = real(0);
+    if (w.exists()) {
+        step::load_parameters(theta, n, w.c, parameters);
+#pragma unroll
+        for (int i = 0; i <= P; ++i) load_lane(states, w.state(i), n, before[i]);
+    }
+    for (Index s0 = 0; s0 < S; s0 += Memory::TILE) {
+        drives.fetch(memory, s0);
+        guesses.fetch(memory, s0);
+#pragma unroll Memory::UNROLL
+        for (int j = 0; j < Memory::TILE; ++j) {
+            const Index t = s0 + j;
+            const bool has = w.has(t);
+            real far[P + 1] = {}, large[P + 1] = {};
+            if (has) {
+                real now[Drives::N], state[K] = {};
+                drives.take(memory, s0, j, now);
+                spoil(nothing, now, DRIVES);
+                if constexpr (GIVEN)
+                    guesses.take(memory, s0, j, state);
+                else
+                    step::advance(state, now, parameters, state);
+#pragma unroll
+                for (int i = 0; i <= P; ++i) {
+                    real f[K], following[K];
+                    if (i < P) {
+                        const bool frozen = from + t < since[i + 1];
+                        iterate_again(before[i], before[i + 1], now, parameters, f, following);
+#pragma unroll
+                        for (int l = 0; l < K; ++l) {
+                            // At first f itself, even where the derivative is infinite.
+                            const real moved = from + t == 0 ? f[l] : following[l];
+                            following[l] = frozen ? state[l] : moved;
+                        }
+                    } else {
+                        step::advance(before[i], now, parameters, f);
+                        last.put(memory, s0, j, state);
+                    }
+#pragma unroll
+                    for (int l = 0; l < K; ++l) {
+                        far[i] = greater(far[i], fabs(state[l] - f[l]));
+                        large[i] = greater(large[i], fabs(state[l]));
+                        before[i][l] = state[l];
+                        if (i < P) state[l] = following[l];
+                    }
+                }
+            }
+            group_greatest(far, group);
+            group_greatest(large, group);
+            if (has && w.c % group == 0) {
+                real* row = norms + (w.c / group * (P + 1) * 2 * T + t) * B + w.b;
+#pragma unroll
+                for (int i = 0; i <= P; ++i) {
+                    row[2 * i * T * B] = far[i];
+                    row[(2 * i + 1) * T * B] = large[i];
+                }
+            }
+        }
+        last.flush(memory, s0);
+    }
+    if (!w.exists()) return;
+#pragma unroll
+    for (int i = 0; i <= P; ++i) store_lane(left, w.state(i), n, before[i]);
+    if (nothing != real(0)) *spoiled = 1;
+}
+
+// What those norms say: one row of one iterate a thread.
+//
+// Of each iterate and sequence: `far` (P + 1, B), the greatest |F_t|; `account`, two numbers and
+// then (P + 1, B): whether any |F_t| exceeds atol + rtol |h_t|. The first number becomes the first
+// step at which that of the last iterate does, the second 1 if any norm is not finite.
+__global__ void BOUNDS judge(
+    const real* norms, real* far, Count* account, Index groups, Index iterates, Index T, Index B,
+    real atol, real rtol)
+{
+    const Index row = Index(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (row >= iterates * T * B) return;
+    const Index i = row / (T * B), t = row / B % T, b = row % B;
+    real worst[2] = {real(0), real(0)};
+    for (Index g = 0; g < groups; ++g)
+        for (int l = 0; l < 2; ++l)
+            worst[l] = greater(worst[l], norms[(((g * iterates + i) * 2 + l) * T + t) * B + b]);
+    raise(far + i * B + b, worst[0]);
+    const real nothing = fma(worst[0], real(0), worst[1] * real(0));
+    if (nothing != real(0)) account[1] = 1;
+    if (!(worst[0] <= atol + rtol * worst[1])) {
+        account[2 + i * B + b] = 1;
+        if (i == iterates - 1) atomicMin(account, Count(t));
     }
 }

@@ -65,6 +65,15 @@ __device__ __forceinline__ real group_greatest(real value, int group)
         value = greater(value, __shfl_xor_sync(ALL, value, apart));
     return value;
 }
+// The same of several numbers: their exchanges do not wait for each other.
+template <int N>
+__device__ __forceinline__ void group_greatest(real (&values)[N], int group)
+{
+    for (int apart = group / 2; apart; apart /= 2)
+#pragma unroll
+        for (int i = 0; i < N; ++i)
+            values[i] = greater(values[i], __shfl_xor_sync(ALL, values[i], apart));
+}
 __device__ __forceinline__ real group_sum(real value, int group)
 {
     for (int apart = group / 2; apart; apart /= 2) value += __shfl_xor_sync(ALL, value, apart);

@@ -15,7 +15,7 @@ from pararnn_solvers.solvers.compiled_shooting import CompiledShooting
 from pararnn_solvers.solvers.methods import newton, windowed
 from pararnn_solvers.solvers.newton import Newton
 from pararnn_solvers.solvers.sequential import Sequential, finish_sequentially, sequential
-from pararnn_solvers.solvers.solution import Solution
+from pararnn_solvers.solvers.solution import Solution, completed
 from pararnn_solvers.solvers.stopping import Status, Stopping
 from pararnn_solvers.solvers.unsolved import Observer
 from pararnn_solvers.system import System
@@ -170,18 +170,11 @@ def finish_windowed(
 ) -> Solution:
     """Solve the sequences that are not solved yet by a moving window, the others kept."""
     left = np.array([not status.success for status in solution.sequence_status])
-    system, h, status = solution.system, solution.h.copy(), solution.sequence_status.copy()
-    method = windowed(newton(), WINDOW)
-    rest = method.solve(system.part(h, 0, len(h), left), None, scan, stopping, observe)
-    h[:, arrays.positions(left, h)], status[left] = rest.h, rest.sequence_status
-    norms = np.repeat(solution.residual_norms[-1:], rest.n_iter + 1, axis=0)
-    norms[:, left] = rest.residual_norms
+    system, h, method = solution.system, solution.h, windowed(newton(), WINDOW)
+    part = system.part(h, 0, len(h), left)
+    rest = method.solve(part, None, scan, stopping, observe)
     return replace(
-        solution,
-        h=h,
-        sequence_status=status,
-        residual_norms=np.concatenate([solution.residual_norms, norms[1:]]),
-        n_step_evaluations=system.tally.steps,
+        completed(solution, rest, left),
         method=f"{solution.method}, then {method}",
         note=f"{solution.note}; {left.sum()} sequence(s) ended as {solution.status.name} and "
         f"were given to a moving window",

@@ -10,7 +10,8 @@ import numpy as np
 from pararnn_solvers import arrays
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.compiled_shooting import CompiledShooting
-from pararnn_solvers.solvers.solution import Solution
+from pararnn_solvers.solvers.linearization import diagonal, exact
+from pararnn_solvers.solvers.solution import Solution, completed
 from pararnn_solvers.solvers.stopping import Status, Stopping, max_norm
 from pararnn_solvers.system import System
 from pararnn_solvers.typing import Array
@@ -18,6 +19,8 @@ from pararnn_solvers.typing import Array
 if TYPE_CHECKING:
     from pararnn_solvers.solvers.newton import Newton
     from pararnn_solvers.solvers.unsolved import Observer
+
+LARGEST_BLOCK = 64  # of which one product is formed for each chunk and iteration
 
 
 def shoot(
@@ -39,7 +42,11 @@ def shoot(
     Source: Bock & Plitt 1984; Gander & Vandewalle 2007, section 3.
     """
     if system.is_compiled and method.is_plain and method.window is None:
-        return CompiledShooting(chunk).solve(system, guess, scan, stopping, observe)
+        solution = CompiledShooting(chunk).solve(system, guess, scan, stopping, observe)
+        unmet = solution.sequence_status == Status.MAX_ITER
+        if system.dense is None or not unmet.any():
+            return solution
+        return corrected(solution, chunk, unmet, observe)
     condensed = system.condense(chunk)
     if guess is not None and not callable(guess) and not isinstance(guess, str):
         ends = arrays.from_any(guess)[chunk - 1 :: chunk]
@@ -62,6 +69,30 @@ def shoot(
         residual_norms=norms,
         n_step_evaluations=system.tally.steps,
         system=system,
+    )
+
+
+def corrected(
+    solution: Solution, chunk: int, unmet: np.ndarray[Any, Any], observe: Observer | None
+) -> Solution:
+    """Solve for the ends of dense chunks that did not meet, by Newton's method from where they are.
+
+    By its quasi-Newton variant with the diagonal where blocks are large: either needs at most as
+    many iterations as there are chunks. By array operations: kernels only roll dense steps out.
+
+    Cost of an iteration: one evaluation of each step with d tangents, and one linear recurrence
+    over the chunks.
+    """
+    from pararnn_solvers.solvers.newton import Newton
+
+    system, h = replace(solution.system, dense=None), solution.h
+    method = Newton(exact if h.shape[-1] <= LARGEST_BLOCK else diagonal)
+    part = system.part(h, 0, len(h), unmet)
+    guess = h[:, arrays.positions(unmet, h)]
+    rest = shoot(method, chunk, part, guess, solution.scan, solution.stopping, observe)
+    return replace(
+        completed(solution, rest, unmet),
+        note=f"{unmet.sum()} sequence(s), whose chunks do not forget, were corrected by {method}",
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from pararnn_solvers import plotting
+from pararnn_solvers import arrays, plotting
 from pararnn_solvers.bidiagonal import BlockBidiagonal
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.memory import require_blocks, where_arrays_are
@@ -165,3 +165,24 @@ REMEDY = {
     Status.DIVERGED: "use windowed(newton(), length), damped_newton() or method='sequential'",
     Status.STALLED: "loosen atol and rtol, or use windowed(newton(), length)",
 }
+
+
+def completed(solution: Solution, rest: Solution, left: np.ndarray[Any, Any]) -> Solution:
+    """Return a solution some of whose sequences were solved once more, by other means.
+
+    Parameters
+    ----------
+    rest : Solution
+        Of the sequences chosen by `left (batch,)`, on the tally of the whole.
+    """
+    h, status = solution.h.copy(), solution.sequence_status.copy()
+    h[:, arrays.positions(left, h)], status[left] = rest.h, rest.sequence_status
+    norms = np.repeat(solution.residual_norms[-1:], rest.n_iter + 1, axis=0)
+    norms[:, left] = rest.residual_norms
+    return replace(
+        solution,
+        h=h,
+        sequence_status=status,
+        residual_norms=np.concatenate([solution.residual_norms, norms[1:]]),
+        n_step_evaluations=solution.system.tally.steps,
+    )

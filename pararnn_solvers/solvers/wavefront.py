@@ -42,8 +42,7 @@ def iterate_together(
         system.h0,
         guess,
         system.empty(),
-        stopping.allowed,
-        stopping.max_iter,
+        stopping,
     )
     if front is None:
         return None

@@ -17,11 +17,11 @@ def tolerance(case):
     return 1e-9 if case.h0.dtype == np.float64 else 1e-5
 
 
-def front_of(case, guess=None, max_iter=100, **bounds):
+def front_of(case, guess=None, **bounds):
     system = system_of(case)
     stopping = Stopping(**{"atol": tolerance(case), "rtol": 0.0, **bounds})
-    arguments = (program_of(case), system.x, system.h0, guess, system.empty(), stopping.allowed)
-    return wavefront.iterate(*arguments, max_iter)
+    arguments = (program_of(case), system.x, system.h0, guess, system.empty())
+    return wavefront.iterate(*arguments, stopping)
 
 
 def one_by_one(case, guess=None, **bounds):

@@ -5,8 +5,8 @@
             (blocks,), (threads,), (array, np.int64(length))
         )
 
-`fibers.h` says how threads run, `cuda_on_cpu.h` what of CUDA there is. Shared libraries are kept
-in a temporary folder under a hash of everything that they were made from.
+`fibers.h` and `fibers.cpp` say how threads run, `cuda_on_cpu.h` what of CUDA there is. Shared
+libraries are kept in a temporary folder under a hash of everything that they were made from.
 """
 
 import ctypes
@@ -35,9 +35,10 @@ SHARED_TOGETHER = ATTRIBUTES["MaxSharedMemoryPerMultiprocessor"]
 HERE = Path(__file__).parent
 FOLDER = Path(tempfile.gettempdir()) / f"cuda_on_cpu_{getpass.getuser()}"
 # Hidden and not unique: libraries of one process must not share their variables.
+STANDARD = "-std=c++17"
 FLAGS = "-fPIC -w -U_FORTIFY_SOURCE -fvisibility=hidden -fno-gnu-unique".split()
 FLAGS += ["-O1", "-ffp-contract=off"]
-# fibers.h says what happens then; so nothing is linked with -fsanitize.
+# fibers.cpp says what happens then; so nothing is linked with -fsanitize.
 FLAGS += ["-fsanitize=bounds,alignment,null,integer-divide-by-zero,shift-exponent"]
 # C++ has no arrays of unknown size that somebody else provides; the machine does.
 DYNAMIC = re.compile(
@@ -47,7 +48,7 @@ DYNAMIC = re.compile(
 GLOBAL = re.compile(
     r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)'
 )
-_lock = threading.Lock()  # the machine of fibers.h is one
+_lock = threading.Lock()  # there is one machine of fibers.h
 _chosen = [FORWARD, 1]
 
 
@@ -156,23 +157,32 @@ class RawModule:
 
 
 def _build(source, options):
-    headers = "".join((HERE / name).read_text() for name in ("fibers.h", "cuda_on_cpu.h"))
+    """Return the library of a kernel's text and of the machine that runs it."""
     options = [o for o in options if o.startswith(("-D", "-I", "-U", "-std=", "--std="))]
     if not any("std=" in o for o in options):
-        options.append("-std=c++17")
-    command = ["g++", *(o.replace("--std=", "-std=") for o in options), *FLAGS, f"-I{HERE}"]
-    content = "\0".join([source, headers, *command])
+        options.append(STANDARD)
+    machine = _compiled((HERE / "fibers.cpp").read_text(), [STANDARD])
+    return _compiled(source, [o.replace("--std=", "-std=") for o in options], machine)
+
+
+def _compiled(source, options, machine=None):
+    """Return the object file of a text; with that of the machine, the library of both."""
+    headers = "".join((HERE / name).read_text() for name in ("fibers.h", "cuda_on_cpu.h"))
+    command = ["g++", *options, *FLAGS, f"-I{HERE}"]
+    content = "\0".join([source, headers, str(machine), *command])
     key = hashlib.sha256(content.encode()).hexdigest()[:24]
-    library = FOLDER / f"{key}.so"
-    if not library.exists():
+    kept = FOLDER / (f"{key}.so" if machine else f"{key}.o")
+    if not kept.exists():
         FOLDER.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-            text, part, built = (Path(folder, f"kernel.{end}") for end in ("cpp", "o", "so"))
+            text, part, library = (Path(folder, f"kernel.{end}") for end in ("cpp", "o", "so"))
             text.write_text(source)
             _run([*command, "-c", str(text), "-o", str(part)])
-            _run(["g++", "-shared", str(part), "-o", str(built)])
-            built.replace(library)  # at once, whoever else builds the same
-    return library
+            if machine:
+                _run(["g++", "-shared", str(part), str(machine), "-o", str(library)])
+            # At once, whoever else builds the same.
+            (library if machine else part).replace(kept)
+    return kept
 
 
 def _run(command):

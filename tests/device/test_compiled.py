@@ -10,6 +10,7 @@ import pararnn_solvers as prs
 from pararnn_solvers import compilation
 from pararnn_solvers.cells import diagonal_gru, diagonal_lstm
 from pararnn_solvers.linear import cuda
+from pararnn_solvers.solvers import shooting
 from tests.cuda_on_cpu.fake_array import copies
 from tests.device.cases import on_device, to_host
 
@@ -42,11 +43,11 @@ def lstm(dtype=np.float64, seed=0):
     return diagonal_lstm.recurrence, x, np.zeros((B, 2 * N), dtype), theta
 
 
-def elman(dtype=np.float64, seed=0):
+def elman(dtype=np.float64, seed=0, d=N):
     rng = np.random.default_rng(seed)
-    W = (rng.standard_normal((N, N)) / 4).astype(dtype)
-    x = rng.standard_normal((T, B, N)).astype(dtype)
-    return prs.Recurrence(lambda h, x, W: np.tanh(h @ W + x)), x, np.zeros((B, N), dtype), W
+    W = (rng.standard_normal((d, d)) / (2 * d**0.5)).astype(dtype)
+    x = rng.standard_normal((T, B, d)).astype(dtype)
+    return prs.Recurrence(lambda h, x, W: np.tanh(h @ W + x)), x, np.zeros((B, d), dtype), W
 
 
 def solve_both(device, problem, **options):
@@ -83,6 +84,42 @@ def test_dense_steps_find_the_same_by_kernels_of_either(device, method, dtype):
     assert found.compiled and found.success
     assert found.h.dtype == dtype
     close(found.h.get(), host.h, dtype)
+
+
+def rotating(d=12, steps=240):
+    """A dense recurrence that never forgets; the second of its sequences has nothing to."""
+    rng = np.random.default_rng(0)
+    W = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    x = 0.1 * rng.standard_normal((steps, 2, d)) * [[1], [0]]
+    return prs.Recurrence(lambda h, x, W: np.tanh(h @ W + x)), x, np.zeros((2, d)), W
+
+
+@pytest.mark.parametrize("method", ["newton", "quasi_newton"])
+def test_dense_methods_of_whole_trajectories_find_the_same(device, method):
+    """Which are array operations, on a device too."""
+    host, found = solve_both(device, elman(d=12), method=method)
+    assert_only_small_copies()
+    assert found.n_iter == host.n_iter
+    np.testing.assert_allclose(found.residual_norms, host.residual_norms, rtol=1e-6, atol=1e-13)
+    close(found.h.get(), host.h)
+
+
+@pytest.mark.parametrize(("largest", "method"), [(64, "newton()"), (8, "linearization=diagonal")])
+def test_dense_chunks_that_do_not_forget_are_corrected(device, monkeypatch, largest, method):
+    monkeypatch.setattr(shooting, "LARGEST_BLOCK", largest)
+    host, found = solve_both(device, rotating(), method=prs.newton(chunk=10))
+    assert max([*copies.to_host, *copies.to_device]) <= 24 * 48  # three words of each chunk
+    assert found.compiled and found.success and host.success
+    assert method in host.note and found.note == host.note
+    assert found.n_iter == host.n_iter >= 2
+    np.testing.assert_allclose(found.residual_norms, host.residual_norms, rtol=1e-6, atol=1e-13)
+    close(found.h.get(), host.h)
+    close(host.h, prs.rollout(*rotating(), compiled=False))
+
+
+def test_dense_chunks_that_forget_need_no_correction(device):
+    _, found = solve_both(device, elman(d=12), method=prs.newton(chunk=40))
+    assert not found.note and found.n_iter == 1
 
 
 @pytest.mark.parametrize("problem", [gru, lstm], ids=["gru", "lstm"])

@@ -25,9 +25,11 @@ def kernels(k):
     forward, backward = ["Direct<1, 4>", "Staged<1, 8>"], ["Direct<-1, 4>", "Staged<-1, 8>"]
     return [
         "count_right",
+        "judge",
         "apply<0>",
         f"apply<{k * k}>",
         f"sweep<Direct<1, 8>, {k}>",
+        *(f"front<Direct<1, 1>, {p}, {given}>" for p, given in ((4, "false"), (8, "true"))),
         *(f"sweep<{memory}, {c}>" for memory in forward for c in (k, k + k * k)),
         *(f"{name}<{m}>" for m in forward for name in ("meet", "newton_maps", "newton")),
         *(f"{name}<{m}>" for m in backward for name in ("adjoint_maps", "adjoint")),
