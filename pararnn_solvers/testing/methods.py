@@ -11,13 +11,22 @@ import numpy as np
 from pararnn_solvers import solvers
 from pararnn_solvers.solvers.newton import Newton
 from pararnn_solvers.solvers.step_length import full_step
-from pararnn_solvers.testing import method_conduct, method_solutions
+from pararnn_solvers.testing import (
+    method_arrays,
+    method_batches,
+    method_conduct,
+    method_solutions,
+    method_statuses,
+)
 from pararnn_solvers.testing.method_problems import Subject
 from pararnn_solvers.testing.results import Check, CheckResult, chosen, run
 
 CHECKS: dict[str, Callable[[Subject], str | None]] = {
     **method_solutions.CHECKS,
+    **method_statuses.CHECKS,
+    **method_batches.CHECKS,
     **method_conduct.CHECKS,
+    **method_arrays.CHECKS,
 }
 """Name of every check of a method -> the check, in the order in which they run."""
 
