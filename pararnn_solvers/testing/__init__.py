@@ -1,4 +1,4 @@
-"""Checks of recurrences and backends that others wrote.
+"""Checks of recurrences, methods and backends that others wrote.
 
 Each check says what it promises; a failure names the entry that breaks the promise, both values,
 and what to do. Importing this module imports none of the checks.
@@ -12,6 +12,7 @@ from typing import Any
 _HOME = {
     "recurrences": ["check_recurrence", "parametrize_with_checks", "recurrence_checks"],
     "backends": ["backend_checks", "check_backend"],
+    "methods": ["check_method", "method_checks"],
     "results": [
         "CheckFailed",
         "CheckFailures",

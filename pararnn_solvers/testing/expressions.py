@@ -6,66 +6,157 @@ A tree is a name of a variable, a number, or ``(function, *trees)`` with the nam
 
 from __future__ import annotations
 
+import importlib
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pararnn_solvers import functions
+from pararnn_solvers.autodiff.rules import RULES
 
 Tree = Any
+Interval = tuple[float, float]
 
-
-class Smooth(NamedTuple):
-    """Bounds of a smooth function of one real number: on its value, and on its derivative.
-
-    `value` is ``(b, c)`` with ``|f(a)| <= b + c |a|``.
-    """
-
-    value: tuple[float, float]
-    slope: float
-
-
-# Bounds are rounded up: silu' <= 1.0999 and gelu' <= 1.1290 (at a = 2.4 and sqrt(2)).
-SMOOTH: dict[str, Smooth] = {
-    "tanh": Smooth((1, 0), 1),
-    "sin": Smooth((1, 0), 1),
-    "cos": Smooth((1, 0), 1),
-    "sigmoid": Smooth((1, 0), 0.25),
-    "arctan": Smooth((1.6, 0), 1),
-    "arcsinh": Smooth((0, 1), 1),
-    "softplus": Smooth((0.7, 1), 1),
-    "silu": Smooth((0, 1), 1.1),
-    "gelu": Smooth((0, 1), 1.13),
+ANY = (-3.0, 3.0)
+POSITIVE = (0.2, 4.0)
+UNIT = (-0.9, 0.9)
+# Where each smooth function's arguments are kept: within its domain, and so that it is moderate.
+SMOOTH: dict[str, tuple[Interval, ...]] = {
+    **dict.fromkeys("tanh sin cos sigmoid arctan arcsinh softplus silu gelu".split(), (ANY,)),
+    **dict.fromkeys("square exp expm1 exp2 sinh cosh negative positive conjugate".split(), (ANY,)),
+    **dict.fromkeys("erf erfc ndtr expit log_expit log_ndtr radians deg2rad".split(), (ANY,)),
+    **dict.fromkeys("sqrt cbrt reciprocal log log2 log10 log1p entr".split(), (POSITIVE,)),
+    **dict.fromkeys("tan arcsin arccos arctanh exp10 erfinv erfcx".split(), (UNIT,)),
+    **dict.fromkeys("rad2deg degrees".split(), ((-0.02, 0.02),)),
+    **dict.fromkeys("logit ndtri".split(), ((0.3, 0.7),)),
+    "arccosh": ((1.2, 4.0),),
+    "divide": (ANY, POSITIVE),
+    "power": (POSITIVE, (-2.0, 2.0)),
+    "hypot": (POSITIVE, ANY),
+    "arctan2": (ANY, POSITIVE),
+    "logaddexp": (ANY, ANY),
+    "logaddexp2": (ANY, ANY),
+    "xlogy": (ANY, POSITIVE),
+    "xlog1py": (ANY, POSITIVE),
 }
+UNARY = [name for name, domains in SMOOTH.items() if len(domains) == 1]
+BINARY = [name for name, domains in SMOOTH.items() if len(domains) == 2]
 BOUNDED = ("tanh", "sin", "cos", "sigmoid")
 INFIX = {"add": "+", "subtract": "-", "multiply": "*"}
+GRID, ZOOMS = 33, 4
 
 
 class Bound(NamedTuple):
-    """Bounds on ``|f|`` and ``|df/dh|``."""
+    """``low <= f <= high`` and ``|df/dh| <= slope``."""
 
-    value: float
+    low: float
+    high: float
     slope: float
 
 
-def bound(tree: Tree, variables: Mapping[str, float]) -> Bound:
-    """Return bounds of a tree, given bounds of its variables; the slope is that by ``h``."""
+def bound(tree: Tree, variables: Mapping[str, Interval]) -> Bound:
+    """Return bounds of a tree, given those of its variables; the slope is that by ``h``."""
     if isinstance(tree, str):
-        return Bound(variables[tree], float(tree == "h"))
+        return Bound(*variables[tree], float(tree == "h"))
     if not isinstance(tree, tuple):
-        return Bound(abs(tree), 0.0)
+        return Bound(tree, tree, 0.0)
     name, *arguments = tree
     parts = [bound(argument, variables) for argument in arguments]
     if name in SMOOTH:
-        ((constant, factor), slope), (part,) = SMOOTH[name], parts
-        return Bound(constant + factor * part.value, slope * part.slope)
-    a, b = parts
+        return bound_of_function(name, parts)
+    (a, b, slope_a), (c, d, slope_b) = parts
     if name == "multiply":
-        return Bound(a.value * b.value, a.value * b.slope + b.value * a.slope)
-    return Bound(a.value + b.value, a.slope + b.slope)
+        products = [a * c, a * d, b * c, b * d]
+        largest = max(abs(a), abs(b)), max(abs(c), abs(d))
+        return Bound(min(products), max(products), largest[1] * slope_a + largest[0] * slope_b)
+    low, high = (a + c, b + d) if name == "add" else (a - d, b - c)
+    return Bound(low, high, slope_a + slope_b)
+
+
+def bound_of_function(name: str, parts: list[Bound]) -> Bound:
+    """Return bounds of a function of trees, by the rules of its derivatives."""
+    intervals = tuple((part.low, part.high) for part in parts)
+    for (low, high), (least, most) in zip(intervals, SMOOTH[name], strict=True):
+        if low < least - 1e-9 or high > most + 1e-9:
+            raise ValueError(f"an argument of {name} is in [{low}, {high}]; fit the tree first")
+    low, high, *slopes = extremes(name, intervals)
+    return Bound(low, high, sum(s * part.slope for s, part in zip(slopes, parts, strict=True)))
+
+
+@lru_cache(maxsize=1024)
+def extremes(name: str, intervals: tuple[Interval, ...]) -> tuple[float, ...]:
+    """Return the least and greatest value on a box, and the greatest ``|df/da_i|`` there."""
+    value = function(name)
+
+    def partial(i: int) -> Callable[..., Any]:
+        rule = RULES[name][i]
+        assert rule is not None
+        return lambda *arguments: np.abs(rule(value(*arguments), *arguments))
+
+    slopes = [greatest(partial(i), intervals) for i in range(len(intervals))]
+    return (
+        -greatest(lambda *arguments: -value(*arguments), intervals),
+        greatest(value, intervals),
+        *slopes,
+    )
+
+
+def greatest(f: Callable[..., Any], box: tuple[Interval, ...]) -> float:
+    """Return the greatest value on a grid, looked at more closely where that is."""
+    best = -math.inf
+    edges = box
+    for _ in range(ZOOMS):
+        axes = [np.linspace(low, high, GRID) for low, high in edges]
+        grid = np.meshgrid(*axes, indexing="ij")
+        values = np.broadcast_to(f(*grid), grid[0].shape)
+        at = np.unravel_index(int(np.argmax(values)), values.shape)
+        best = max(best, float(values[at]))
+        edges = tuple(
+            (float(axis[max(i - 1, 0)]), float(axis[min(i + 1, GRID - 1)]))
+            for axis, i in zip(axes, at, strict=True)
+        )
+    return best
+
+
+def fitted(tree: Tree, variables: Mapping[str, Interval]) -> Tree:
+    """Return the tree with every argument scaled and moved into its function's domain."""
+    if not isinstance(tree, tuple):
+        return tree
+    name, *arguments = tree
+    arguments = [fitted(argument, variables) for argument in arguments]
+    if name in SMOOTH:
+        arguments = [
+            into(argument, bound(argument, variables), domain)
+            for argument, domain in zip(arguments, SMOOTH[name], strict=True)
+        ]
+    return (name, *arguments)
+
+
+def into(tree: Tree, at: Bound, domain: Interval) -> Tree:
+    """Return ``c + s*tree`` within the domain, c and s short; the tree itself if that is there."""
+    least, most = domain
+    s = 1.0
+    if at.high - at.low > most - least:
+        s = rounded_down((most - least) / (at.high - at.low))
+        tree = ("multiply", s, tree)
+    lowest, highest = least - s * at.low, most - s * at.high
+    if lowest <= 0 <= highest:
+        return tree
+    digits = 0
+    while (c := math.ceil(lowest * 10**digits - 1e-9) / 10**digits) > highest + 1e-9:
+        digits += 1
+    return ("add", tree, c)
+
+
+def rounded_down(value: float) -> float:
+    """Return a positive number rounded down to two digits."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.floor(value / unit * (1 + 1e-12)) * unit:.2g}")
 
 
 def evaluate(tree: Tree, variables: Mapping[str, Any]) -> Any:
@@ -79,10 +170,13 @@ def evaluate(tree: Tree, variables: Mapping[str, Any]) -> Any:
 
 
 def function(name: str) -> Callable[..., Any]:
-    """Return the function of that name: an operator, one of ours, or NumPy's."""
+    """Return the function of that name: an operator, one of ours, NumPy's, or SciPy's."""
     if name in INFIX:
         return {"add": operator.add, "subtract": operator.sub, "multiply": operator.mul}[name]
-    found: Callable[..., Any] = getattr(functions, name, None) or getattr(np, name)
+    ours_or_numpys = getattr(functions, name, None) or getattr(np, name, None)
+    found: Callable[..., Any] = ours_or_numpys or getattr(
+        importlib.import_module("scipy.special"), name
+    )
     return found
 
 

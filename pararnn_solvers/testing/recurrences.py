@@ -15,6 +15,7 @@ from pararnn_solvers.testing import (
     contract,
     derivatives,
     digits,
+    gradients,
     mixing,
     products,
     solutions,
@@ -34,6 +35,7 @@ CHECKS: dict[str, Callable[[Context], str | None]] = {
     **structure.CHECKS,
     **character.CHECKS,
     **solutions.CHECKS,
+    **gradients.CHECKS,
 }
 """Name of every check of a recurrence -> the check, in the order in which they run."""
 

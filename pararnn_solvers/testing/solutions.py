@@ -1,4 +1,4 @@
-"""Checks of what solvers make of a recurrence: trajectories, kernels, gradients."""
+"""Checks of what solvers make of a recurrence: trajectories, kernels."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from pararnn_solvers import tree
 from pararnn_solvers.api import rollout, solve
 from pararnn_solvers.bidiagonal import BlockBidiagonal
 from pararnn_solvers.compilation import obstacle
-from pararnn_solvers.errors import ConvergenceError, InvalidInput, NotDifferentiable, NotTraceable
+from pararnn_solvers.errors import ConvergenceError, InvalidInput, NotTraceable
 from pararnn_solvers.linear.sequential import scan
-from pararnn_solvers.sensitivities import gradients
 from pararnn_solvers.solvers.methods import newton, windowed
-from pararnn_solvers.testing.context import Context, number, place, require_close
-from pararnn_solvers.testing.oracles import COMPLEX, EPS, HALF
+from pararnn_solvers.testing.context import Context, number, place
 from pararnn_solvers.testing.results import CheckFailed, Inapplicable
 from pararnn_solvers.typing import Array
 
@@ -150,98 +147,10 @@ def kernels_are_the_step(context: Context) -> str:
     return "step is compiled"
 
 
-def gradients_are_those_of_the_rollout(context: Context) -> None:
-    """Gradients of a loss are the derivatives of the rollout itself.
-
-    Proves: along random directions of h0, of x and of each real leaf of theta, ``gradients`` of
-    ``sum(w * h)`` equals the derivative of a float64 rollout by complex step (by differences, where
-    step defeats that), to half of the digits.
-
-    Costs: 1 solve, its gradients, and 1 or 4 rollouts of 16 steps for each direction.
-
-    A failure means: jacobian= or vjp= is wrong, or step is not differentiable where it is used.
-    """
-    system = context.wide.system
-    states = complete_trajectory(context.wide)
-    w = np.random.default_rng(5).standard_normal(states.shape)
-    solution = solve(
-        context.recurrence,
-        system.x,
-        system.h0,
-        system.theta,
-        steps=len(states),
-        method="sequential",
-        compiled=False,
-    )
-    try:
-        found = gradients(solution, w)
-    except NotDifferentiable as error:
-        raise CheckFailed("gradients exist", str(error), "write step in NumPy") from error
-    except InvalidInput as error:
-        if context.recurrence.vjp is None and "real entries" in str(error):
-            raise Inapplicable(str(error)) from None
-        raise
-    leaves = tree.flatten(system.theta)[0]
-    dtheta = tree.flatten(found.theta)[0]
-    arguments: dict[str, Any] = {"h0": (found.h0, system.h0), "x": (found.x, system.x)}
-    # Leaves that are no real numbers have None as gradient, which flattening leaves out.
-    real = [i for i, _ in context.theta_paths]
-    if len(dtheta) == len(leaves):
-        dtheta = [dtheta[i] for i in real]
-    for (i, name), gradient in zip(context.theta_paths, dtheta, strict=True):
-        arguments[name] = (gradient, leaves[i])
-    rng = np.random.default_rng(6)
-    analytic = context.oracles.agree(COMPLEX, "finite differences")
-    for name, (gradient, value) in arguments.items():
-        if value is None:
-            continue
-        v = rng.standard_normal(np.shape(value))
-        expected = slope(context.wide, name, v, w, analytic)
-        product = np.vdot(gradient, v)
-        size = float(np.linalg.norm(gradient) * np.linalg.norm(v)) + abs(expected)
-        tolerance = HALF if analytic else EPS**0.25  # the rollout may pass near a kink
-        require_close(
-            f"the gradient by {name} is that of the rollout",
-            product,
-            expected,
-            context.tolerance(tolerance),
-            scale=size,
-            names=(
-                "along a random direction gradients gives",
-                f"the rollout, by {'complex step' if analytic else 'differences'},",
-            ),
-            remedy="correct jacobian= or vjp= (their own checks name the entry), or leave them out",
-        )
-
-
-def slope(context: Context, name: str, v: Array, w: Array, analytic: bool) -> float:
-    """Return d/de of ``sum(w * rollout)`` for a change ``e v`` of an argument."""
-
-    def loss(e: Any) -> Any:
-        system = context.system
-        h0 = system.h0 + e * v if name == "h0" else system.h0
-        x = system.x + e * v if name == "x" and system.x is not None else system.x
-        leaves, rebuild = tree.flatten(system.theta)
-        paths = tree.paths(system.theta)
-        moved = [a + e * v if p == name else a for a, p in zip(leaves, paths, strict=True)]
-        total, h, theta = 0.0 * e, h0, rebuild(moved)
-        for t in range(len(w)):
-            h = context.call(h, None if x is None else x[t], theta)
-            total = total + np.sum(w[t] * h)
-        return total
-
-    if analytic:
-        return float(loss(1e-30j).imag / 1e-30)
-    step = EPS**0.2
-    wide, narrow = ((loss(s) - loss(-s)) / (2 * s) for s in (step, step / 2))
-    return float((4 * narrow - wide) / 3)
-
-
 CHECKS: dict[str, Callable[[Context], str | None]] = {
     check.__name__: check
     for check in (
         every_method_finds_the_rollout,
         kernels_are_the_step,
-        gradients_are_those_of_the_rollout,
     )
 }

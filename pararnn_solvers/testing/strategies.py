@@ -17,7 +17,16 @@ import numpy as np
 
 from pararnn_solvers import cells
 from pararnn_solvers.recurrence import Recurrence
-from pararnn_solvers.testing.expressions import BOUNDED, SMOOTH, SmoothStep, Tree, bound
+from pararnn_solvers.testing.expressions import (
+    BINARY,
+    BOUNDED,
+    UNARY,
+    SmoothStep,
+    Tree,
+    bound,
+    fitted,
+    rounded_down,
+)
 from pararnn_solvers.typing import Array
 
 try:
@@ -62,6 +71,8 @@ class Shape(NamedTuple):
 
 class Problem(NamedTuple):
     """A recurrence with its data: ``solve(*problem[:4], steps=problem.steps)`` solves it.
+
+    `x` may be None: a recurrence without drives.
 
     `lipschitz` bounds df/dh in the maximum norm (None: not known), where ``|h| <= 1`` for
     contractive problems, whose trajectories stay there. `character` is "contractive", "marginal"
@@ -148,13 +159,17 @@ def block_systems(
 
 
 def trees(names: tuple[str, ...], depth: int = 2) -> st.SearchStrategy[Tree]:
-    """Return a strategy of trees of smooth functions, sums and products, of at most that depth."""
+    """Return a strategy of trees of smooth functions, sums and products, of at most that depth.
+
+    The functions are all that have a rule in ``autodiff.rules`` and are smooth somewhere
+    (``expressions.SMOOTH``).
+    """
     leaves: st.SearchStrategy[Tree] = st.sampled_from(names)
     if depth == 0:
         return leaves
     below = trees(names, depth - 1)
-    unary = st.tuples(st.sampled_from(list(SMOOTH)), below)
-    binary = st.tuples(st.sampled_from(["add", "subtract", "multiply"]), below, below)
+    unary = st.tuples(st.sampled_from(UNARY), below)
+    binary = st.tuples(st.sampled_from(["add", "subtract", "multiply", *BINARY]), below, below)
     return st.one_of(leaves, unary, binary)
 
 
@@ -162,21 +177,20 @@ def trees(names: tuple[str, ...], depth: int = 2) -> st.SearchStrategy[Tree]:
 def smooth_steps(draw: Draw, lipschitz: float = 0.8) -> SmoothStep:
     """Draw a smooth step ``f(s*(...))`` with ``|f| <= 1``, channel by channel.
 
-    f and the functions inside have a rule in ``autodiff.rules``. ``|df/dh| <= lipschitz`` where h,
-    x and the parameters a, b are within [-1, 1]; s is the number that this takes. The least is
-    ``tanh(a*h + x)``, scaled.
+    Arguments of functions such as log are scaled and moved into their domain. ``|df/dh| <=
+    lipschitz`` where h, x and the parameters a, b are within [-1, 1]; s is the number that this
+    takes. The least is ``tanh(a*h + x)``, scaled.
     """
     plain = ("add", ("multiply", "a", "h"), "x")
     other = trees(("h", "x", "a", "b"), 2).map(lambda tree: ("add", plain, tree))
     inner: Tree = draw(st.one_of(st.just(plain), other))
     outer = draw(st.sampled_from(BOUNDED))
     names = tuple(name for name in ("a", "b") if name in leaves_of(inner))
-    slope = bound((outer, inner), dict.fromkeys(("h", "x", *names), 1.0)).slope
+    variables = dict.fromkeys(("h", "x", *names), (-1.0, 1.0))
+    _, inner = fitted((outer, inner), variables)
+    slope = bound((outer, inner), variables).slope
     if slope > lipschitz:
-        # Rounded down to two digits, so that the bound holds and the number can be read.
-        exact = lipschitz / slope
-        unit = 10.0 ** (math.floor(math.log10(exact)) - 1)
-        inner = ("multiply", float(f"{math.floor(exact / unit) * unit:.2g}"), inner)
+        inner = ("multiply", rounded_down(lipschitz / slope), inner)
     return SmoothStep((outer, inner), names)
 
 
@@ -196,43 +210,63 @@ def recurrences() -> st.SearchStrategy[Recurrence]:
 def contractive_problems(
     draw: Draw, max_T: int = 16, max_numbers: int = MAX_NUMBERS, dtypes: Any = DTYPES
 ) -> Problem:
-    """Draw a smooth step, or ``tanh`` of k x k blocks, with Lipschitz constant 0.8."""
+    """Draw a smooth step, or ``tanh`` of k x k blocks or of a matrix, of Lipschitz constant 0.8.
+
+    That of a matrix declares no structure. It and that of blocks may have no x, and may contract by
+    0.1.
+    """
     dtype = draw(dtypes)
+    kind = draw(st.sampled_from(["smooth", "blocks", "dense"]))
+    T, batch, k, n = draw(shapes(max_T, 3 if kind == "blocks" else 1, max_numbers))
+    x, h0 = draw(drives(T, batch, k * n)).astype(dtype), draw(values((*batch, k * n))).astype(dtype)
+    recurrence: Recurrence
     theta: Any
-    if draw(st.sampled_from(["smooth", "blocks"])) == "smooth":
-        T, batch, _, n = draw(shapes(max_T, 1, max_numbers))
+    if kind == "smooth":
         recurrence = draw(recurrences())
-        theta = tuple(draw(values((n,))).astype(dtype) for _ in recurrence.step.parameters)  # type: ignore[attr-defined]
-        d = n
+        parameters = recurrence.step.parameters  # type: ignore[attr-defined]
+        theta = tuple(draw(values((len(parameters), n))).astype(dtype))
+        return Problem(recurrence, x, h0, theta, T, 0.8, "contractive")
+    if kind == "blocks":
+        recurrence, theta = Recurrence(block_tanh, block_size=k), draw(values((k, k, n)))
     else:
-        T, batch, k, n = draw(shapes(max_T, 3, max_numbers))
-        recurrence, d = Recurrence(block_tanh, block_size=k), k * n
-        theta = (0.8 / k * draw(values((k, k, n)))).astype(dtype)
-    x, h0 = draw(drives(T, batch, d)).astype(dtype), draw(values((*batch, d))).astype(dtype)
-    return Problem(recurrence, x, h0, theta, T, 0.8, "contractive")
+        recurrence, theta = Recurrence(dense_tanh), draw(values((n, n)))
+    lipschitz = draw(st.sampled_from([0.8, 0.1]))
+    theta = (lipschitz / theta.shape[1] * theta).astype(dtype)
+    given = None if draw(st.booleans()) else x
+    return Problem(recurrence, given, h0, theta, T, lipschitz, "contractive")
+
+
+def driven(h: Any, x: Any) -> Any:
+    """Return h plus x, if there is one."""
+    return h if x is None else h + x
 
 
 def block_tanh(h: Any, x: Any, a: Any) -> Any:
     """Return ``tanh(sum_j a_ij h_j + x_i)``: k components in each of n channels."""
     parts = h.reshape(*h.shape[:-1], 1, *a.shape[1:])
-    return np.tanh(np.sum(a * parts, axis=-2).reshape(h.shape) + x)
+    return np.tanh(driven(np.sum(a * parts, axis=-2).reshape(h.shape), x))
+
+
+def dense_tanh(h: Any, x: Any, W: Any) -> Any:
+    """Return ``tanh(W h + x)``: all components couple."""
+    return np.tanh(driven(h @ W.T, x))
 
 
 def hold(h: Any, x: Any, theta: Any) -> Any:
     """Return ``h + x``: nothing is forgotten."""
-    return h + x
+    return driven(h, x)
 
 
 def cycle(h: Any, x: Any, theta: Any) -> Any:
     """Return the state with its components moved on by one place, plus x: a permutation."""
-    return np.concatenate([h[..., -1:], h[..., :-1]], axis=-1) + x
+    return driven(np.concatenate([h[..., -1:], h[..., :-1]], axis=-1), x)
 
 
 def rotate(h: Any, x: Any, angle: Any) -> Any:
     """Return each pair of components, rotated by its channel's angle, plus x."""
     n = h.shape[-1] // 2
     a, b, c, s = h[..., :n], h[..., n:], np.cos(angle), np.sin(angle)
-    return np.concatenate([c * a - s * b, s * a + c * b], axis=-1) + x
+    return driven(np.concatenate([c * a - s * b, s * a + c * b], axis=-1), x)
 
 
 @st.composite
@@ -241,7 +275,8 @@ def marginal_problems(
 ) -> Problem:
     """Draw a step that keeps distances: ``h + x``, a permutation, or (in Euclid's norm) rotations.
 
-    `lipschitz` is 1, for rotations the square root of 2 (their bound in the maximum norm).
+    `lipschitz` is 1, for rotations the square root of 2 (their bound in the maximum norm). There
+    may be no x.
     """
     dtype = draw(dtypes)
     step = draw(st.sampled_from([hold, cycle, rotate]))
@@ -252,8 +287,9 @@ def marginal_problems(
     d = 2 * n if step is rotate else n
     theta = draw(values((n,), math.pi)).astype(dtype) if step is rotate else None
     x, h0 = draw(drives(T, batch, d)).astype(dtype), draw(values((*batch, d))).astype(dtype)
+    given = None if draw(st.booleans()) else x
     lipschitz = math.sqrt(2) if step is rotate else 1.0
-    return Problem(Recurrence(step, block_size=k), x, h0, theta, T, lipschitz, "marginal")
+    return Problem(Recurrence(step, block_size=k), given, h0, theta, T, lipschitz, "marginal")
 
 
 def grow(h: Any, x: Any, a: Any) -> Any:

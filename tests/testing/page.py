@@ -10,6 +10,7 @@ from pathlib import Path
 PAGE = Path(__file__).parents[2] / "docs" / "checks.md"
 KINDS = {
     "recurrences": ("Recurrences", "check_recurrence"),
+    "methods": ("Methods", "check_method"),
     "backends": ("Backends", "check_backend"),
 }
 PARTS = ("Proves", "Costs", "A failure means")

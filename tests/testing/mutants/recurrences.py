@@ -37,6 +37,11 @@ _gru = common.draw("diagonal_gru", T=T, batch=BATCH)
 _GRU = (_gru.u, _gru.h0, _gru.theta)
 A = np.array([0.5, -0.4, 0.3, 0.7])
 _SCALED = (_diagonal.x, _diagonal.h0, A)
+_MANY = (
+    _dense.x,
+    _dense.h0,
+    {"W": _dense.theta, "b": np.linspace(-1, 1, 400), "kind": "tanh"},
+)
 
 
 def scaled(h, x, a):
@@ -67,12 +72,21 @@ def gru_diagonal(h, u, theta, sign=1.0, reset=True, slope=True):
     return 1 - z + sign * (c - h) * z * (1 - z) * a[0] + z * ((1 - c * c) if slope else 1) * inner
 
 
+def biased(h, x, p):
+    return np.tanh(h @ p["W"].T + x + p["b"][:4])
+
+
+def bias_by_value(h, x, p):
+    return biased(h, x, p | {"b": value_of(p["b"])})
+
+
 CORRECT: dict[str, tuple[Any, ...]] = {
     "scaled": (prs.Recurrence(scaled, block_size=1), *_SCALED),
     "bare": (scaled, *_SCALED),
     "autonomous": (lambda h, x, a: np.tanh(a * h), None, _diagonal.h0, A, T),
     "blocks": (_blocks.recurrence, *_data(_blocks)),
     "dense": (dense, *_data(_dense)),
+    "many parameters": (biased, *_MANY),
     "dense by hand": (
         prs.Recurrence(dense, jacobian=dense_jacobian, vjp=dense_vjp),
         *_data(_dense),
@@ -496,6 +510,9 @@ MUTANTS = [
            step_of(next_drive), "every_method_finds_the_rollout", "leading axes"),
     Mutant("gradient of an entry", "one entry of dtheta is zero, seen from a gradient",
            by_hand(vjp=one_entry_vjp), "gradients_are_those_of_the_rollout", "theta"),
+    Mutant("one of many parameters", "of 416 parameters, 400 are taken out of the dual arrays",
+           (bias_by_value, *_MANY), "gradients_are_those_of_the_rollout",
+           "the gradient by theta['b'] is that of the rollout"),
     Mutant("GRU: sign", "a GRU's jacobian= has the update gate's term with the other sign",
            (prs.Recurrence(diagonal_gru.step, 1, gru_wrong_sign), *_GRU),
            "jacobian_is_the_derivative",
