@@ -27,5 +27,6 @@ def test_solve(a, b, check):
     check(np.linalg.solve, a, b, rtol=1e-11)
 
 
-def test_cholesky(check):
-    check(lambda a: np.linalg.cholesky(a @ np.swapaxes(a, -1, -2)), A, analytic=False)
+@pytest.mark.parametrize("a", [A, A[0], A[:, :2, :2]], ids=["stack", "matrix", "2 x 2"])
+def test_cholesky(a, check):
+    check(lambda a: np.linalg.cholesky(a @ np.swapaxes(a, -1, -2)), a, analytic=False)
