@@ -35,7 +35,9 @@ def with_unit_axes(shape):
 SHAPES = [shape for ndim in range(1, 5) for shape in factorizations(12, ndim)]
 
 
-@pytest.mark.parametrize("old", [(12,), (1, 12), (3, 4), (4, 3), (2, 1, 6), (2, 3, 2), (1, 3, 4, 1)])
+@pytest.mark.parametrize(
+    "old", [(12,), (1, 12), (3, 4), (4, 3), (2, 1, 6), (2, 3, 2), (1, 3, 4, 1)]
+)
 def test_reshaping_equals_reshaping_in_full(old):
     for new, t in itertools.product(SHAPES, with_unit_axes(old)):
         expected = full(t, old).reshape(P, *new)
