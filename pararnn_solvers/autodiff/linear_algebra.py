@@ -54,8 +54,8 @@ def _det(a: Array) -> Array:
 @implements(np.linalg.cholesky)
 def _cholesky(a: Array) -> Array:
     lower = np.linalg.cholesky(a.value)
-    t = full(a.tangent, a.shape)
-    symmetric = (t + np.swapaxes(t, -1, -2)) / 2
+    t = np.tril(full(a.tangent, a.shape))  # what is above the diagonal is not read
+    symmetric = t + np.swapaxes(np.tril(t, -1), -1, -2)
     half = np.linalg.solve(lower, np.swapaxes(np.linalg.solve(lower, symmetric), -1, -2))
     phi = np.tril(half)
     diagonal = np.arange(half.shape[-1], like=half)

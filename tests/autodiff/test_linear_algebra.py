@@ -27,5 +27,13 @@ def test_solve(a, b, check):
     check(np.linalg.solve, a, b, rtol=1e-11)
 
 
-def test_cholesky(check):
-    check(lambda a: np.linalg.cholesky(a @ np.swapaxes(a, -1, -2)), A, analytic=False)
+@pytest.mark.parametrize("a", [A, A[0], A[:, :2, :2]], ids=["stack", "matrix", "2 x 2"])
+def test_cholesky(a, check):
+    check(lambda a: np.linalg.cholesky(a @ np.swapaxes(a, -1, -2)), a, analytic=False)
+
+
+def test_cholesky_reads_the_lower_triangle_only(check):
+    """As NumPy does: a change above the diagonal changes nothing."""
+    symmetric = A[0] @ A[0].T
+    check(np.linalg.cholesky, symmetric, analytic=False)
+    check(np.linalg.cholesky, np.tril(symmetric), analytic=False)

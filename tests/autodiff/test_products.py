@@ -48,6 +48,7 @@ def test_dot(shapes, check):
     ("function", "shapes"),
     [
         (np.dot, ((), (3,))),
+        (np.dot, ((2, 3), ())),
         (np.dot, ((2, 3), (4, 3, 2))),
         (np.linalg.matmul, ((2, 3), (3, 2))),
         (np.inner, ((2, 3), (4, 3))),
@@ -78,7 +79,8 @@ def test_products_that_conjugate_complex_numbers(function, check):
 
 
 @pytest.mark.skipif(not hasattr(np, "matvec"), reason="NumPy 2.2")
-def test_matvec_and_vecmat(check):
+def test_vecdot_matvec_and_vecmat(check):
+    check(np.vecdot, *arrays((5, 2, 3), (5, 1, 3)), analytic=False)
     check(np.matvec, *arrays((5, 2, 3), (5, 3)), analytic=False)
     check(np.matvec, *arrays((2, 3), (5, 3)), analytic=False)
     check(np.vecmat, *arrays((5, 3), (3, 2)), analytic=False)
@@ -101,6 +103,7 @@ def test_matrix_power(n, check):
         ("ji", ((2, 3),)),
         ("ii->i", ((3, 3),)),
         ("ii", ((3, 3),)),
+        ("ij,jj->ij", ((2, 3), (3, 3))),
         ("...ii->...", ((2, 3, 3),)),
         ("ij->", ((2, 3),)),
         ("ij->j", ((2, 3),)),
@@ -115,6 +118,20 @@ def test_matrix_power(n, check):
 @pytest.mark.parametrize("optimize", [False, True])
 def test_einsum(subscripts, shapes, optimize, check):
     check(lambda *a: np.einsum(subscripts, *a, optimize=optimize), *arrays(*shapes))
+
+
+@pytest.mark.parametrize("subscripts", ["ii->i", "ii", "bii->b", "ii,i->i", "i,ii->i"])
+@pytest.mark.parametrize("unit", [0, 1, (0, 1)])
+def test_einsum_of_a_diagonal_along_which_the_tangent_does_not_vary(subscripts, unit):
+    inputs = subscripts.partition("->")[0].split(",")
+    operands = arrays(*([3] * len(labels) for labels in inputs))
+    i = next(i for i, labels in enumerate(inputs) if "ii" in labels)
+    (t,) = arrays((2, *operands[i].shape))
+    t = t.mean(axis=tuple(np.add(unit, operands[i].ndim - 1).ravel()), keepdims=True)
+    operands[i], whole = Dual(operands[i], t), Dual(operands[i], t + np.zeros(operands[i].shape))
+    expected = np.einsum(subscripts, *(whole if o is operands[i] else o for o in operands))
+    found = np.einsum(subscripts, *operands)
+    np.testing.assert_allclose(tangent_of(found, 2), tangent_of(expected, 2), rtol=1e-14)
 
 
 def test_einsum_by_lists_is_refused():

@@ -70,6 +70,11 @@ def test_vector_norms(order, check):
     check(lambda a: np.linalg.norm(a, order, axis=-1), A, analytic=False)
 
 
+def test_nan_counts_as_zero_in_nansum():
+    h = Dual(np.array([1.0, np.nan, 3.0]), np.array([[2.0, 5.0, 7.0]]))
+    np.testing.assert_array_equal([np.nansum(h).value, *np.nansum(h).tangent], [4, 9])
+
+
 def test_norm_of_zero_has_derivative_zero():
     out = np.linalg.norm(Dual(np.zeros((2, 3)), np.ones((1, 3))), axis=-1)
     np.testing.assert_array_equal(out.tangent, np.zeros((1, 2)))

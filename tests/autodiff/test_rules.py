@@ -198,6 +198,23 @@ def test_derivative_at_delicate_points(function, args, expected):
         np.testing.assert_allclose(slope(function, *args), expected, rtol=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [(np.maximum, 2), (np.minimum, 2), (np.fmax, 2), (np.fmin, 2), (np.clip, 3)],
+)
+def test_what_selects_moves_with_all_its_arguments(function, arguments):
+    """``f(a + e, b + e, ...) = f(a, b, ...) + e``, ties and crossed bounds included."""
+    levels = np.meshgrid(*[[-1.0, 0.0, 1.0]] * arguments)
+    out = function(*(Dual(level, np.ones((1, *level.shape))) for level in levels))
+    np.testing.assert_array_equal(tangent_of(out, 1)[0], 1)
+
+
+def test_heaviside_at_the_jump_is_its_second_argument():
+    value_at_jump = Dual(np.full(3, 0.5), np.ones((1, 3)))
+    out = np.heaviside([-1.0, 0.0, 1.0], value_at_jump)
+    np.testing.assert_array_equal(out.tangent[0], [0, 1, 0])
+
+
 def test_unselected_branches_do_not_leak():
     h = [0.0, 4.0]
     np.testing.assert_array_equal(slope(lambda h: np.maximum(np.sqrt(h), 1), h), [0, 0.25])

@@ -220,7 +220,7 @@ def _inner(a: Any, b: Any) -> Any:
 
 
 def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
-    of_a, of_b = ([-1], [0]) if axes == 1 else axes if isinstance(axes, (list, tuple)) else (0, 0)
+    of_a, of_b = ([-1], [0]) if axes == 1 else axes if isinstance(axes, (list, tuple)) else ([], [])
     i, j = np.ravel(of_a), np.ravel(of_b)
     if isinstance(a, Weight) or a.ndim != 1 or len(i) != 1 or len(j) != 1:
         raise NotTraceable("step calls numpy.tensordot other than over the last axis of the state")

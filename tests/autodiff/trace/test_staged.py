@@ -156,6 +156,13 @@ def test_leaves_that_are_no_floats_are_constants():
     assert trace.constants == (("theta[1]['power']", 2),)
 
 
+def test_whole_numbers_of_theta_are_constants():
+    """An array of integers selects channels; it is no parameter."""
+    order = np.arange(D)[::-1].copy()
+    trace = check(lambda h, x, p: np.tanh(h @ p[0][p[1]]), [W, order])
+    assert [path for path, _ in trace.constants] == ["theta[1]"]
+
+
 def test_float32_stays():
     step, d, m, theta = dense("gru", RNG, dtype=np.float32)
     h, x = np.ones((2, d), np.float32), np.ones((2, m), np.float32)
@@ -179,6 +186,8 @@ REFUSED = {
     "two states": (lambda h, x, W: h * (h @ h), W, "matmul"),
     "other": (lambda h, x, W: np.einsum("...i,...i,ij->...j", h, h, W), W, "einsum"),
     "ranks": (lambda h, x, W: np.dot(h, W[None]), W, "stack of matrices"),
+    "outer": (lambda h, x, W: np.tensordot(h, W, axes=0).ravel()[:D], W, "tensordot other than"),
+    "two axes": (lambda h, x, W: np.tensordot(h, W, axes=2), W, "tensordot other than"),
 }
 
 

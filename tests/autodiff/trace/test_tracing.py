@@ -327,6 +327,20 @@ def test_large_parameters_that_are_not_used_cost_nothing():
     assert traced.graph.size < 40
 
 
+def test_traced_arrays_have_the_dtypes_of_numpy():
+    seen = []
+
+    def step(h, x, a):
+        parts = h.reshape(*h.shape[:-1], 2, -1)
+        seen.append([part.dtype for part in (h, parts > 0, parts[..., :0, :])])
+        return a * h
+
+    h = np.ones((1, 6), np.float32)
+    trace(step, h, None, np.float32(2), 2)
+    step(h, None, np.float32(2))
+    assert seen[0] == seen[-1] == [np.float32, bool, np.float32]
+
+
 def test_tracing_is_quick():
     theta = diagonal_gru.init(RNG, 4, N)
 
