@@ -215,5 +215,14 @@ def largest_exponent(system: System) -> float:
 
 
 def auto() -> Auto:
-    """Choose by a stated policy; see :class:`Auto`."""
+    """Choose by a stated policy; see :class:`Auto`.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method=prs.auto()).method
+    'newton()'
+    """
     return Auto()
