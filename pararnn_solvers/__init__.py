@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "api": ["rollout", "solve"],
+    "comparison": ["Comparison", "compare"],
     "sensitivities": ["Gradients", "gradients", "jvp"],
     "errors": [
         "BackendUnavailable",

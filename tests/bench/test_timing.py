@@ -82,10 +82,3 @@ def test_the_fastest_variant_counts():
         for note, n in (("slow", 3_000_000), ("fast", 3))
     ]
     assert timing.fastest(ways).note == "fast"
-
-
-def test_every_turn_starts_with_the_next_contestant():
-    order = []
-    calls = [lambda i=i: order.append(i) for i in range(3)]
-    assert timing.turns(calls, 3).shape == (3, 3)
-    assert order == [0, 1, 2, 1, 2, 0, 2, 0, 1]
