@@ -13,7 +13,7 @@ import numpy as np
 import pararnn_solvers as prs
 from pararnn_solvers import problems
 
-problem = problems.van_der_pol(T=512)
+problem = problems.van_der_pol(length=512)
 METHODS = {
     "newton": (prs.newton(), "#6b6b6b", "x"),
     "damped_newton": (prs.damped_newton(), "#E69F00", "s"),

@@ -28,7 +28,7 @@ def exponent(problem, h):
 
 
 def measure(gain, seed):
-    problem = problems.mean_field_rnn(gain, T=T, D=D, seed=seed)
+    problem = problems.mean_field_rnn(gain, length=T, D=D, seed=seed)
     solution = prs.solve(
         *problem[:4], method="newton", guess=problem.guess, atol=1e-6, rtol=0.0, max_iter=T,
     )  # fmt: skip

@@ -14,7 +14,7 @@ import pararnn_solvers as prs
 from pararnn_solvers import problems
 
 T = 4000
-problem = problems.two_well_langevin(T=T, seed=0)
+problem = problems.two_well_langevin(length=T, seed=0)
 iterates = []
 solution = prs.solve(
     *problem[:4], method="newton", guess=problem.guess, atol=1e-8,

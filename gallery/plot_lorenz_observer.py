@@ -15,7 +15,7 @@ import pararnn_solvers as prs
 from pararnn_solvers import problems
 
 T = 3000
-flow, observer = problems.flow("lorenz", T=T), problems.observer("lorenz", T=T)
+flow, observer = problems.flow("lorenz", length=T), problems.observer("lorenz", length=T)
 solution = prs.solve(*observer[:4], method="newton", guess=observer.guess)
 try:
     prs.solve(*flow[:4], steps=T, method="newton", guess=flow.guess, max_iter=30)
@@ -33,7 +33,9 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
 left.plot(solution.h[:, 0], solution.h[:, 2], color="#0072B2", linewidth=0.6)
 left.set(title=f"the observer: {solution.n_iter} iterations", xlabel="x", ylabel="z")
 for label, (distance, color) in distances.items():
-    right.semilogy(0.01 * np.arange(1, T + 1), np.maximum(distance, 1e-16), color=color, label=label)
+    right.semilogy(
+        0.01 * np.arange(1, T + 1), np.maximum(distance, 1e-16), color=color, label=label
+    )
 right.set(title="distance", xlabel="time")
 right.legend(frameon=False, fontsize="small")
 for ax in (left, right):

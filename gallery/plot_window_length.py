@@ -16,11 +16,9 @@ from pararnn_solvers import problems
 
 T = 512
 LENGTHS = [4, 8, 16, 32, 64, 128]
-problem = problems.van_der_pol(T=T)
+problem = problems.van_der_pol(length=T)
 options = {"steps": T, "atol": 1e-8, "rtol": 0.0}
-solutions = [
-    prs.solve(*problem[:4], method=prs.windowed(length=n), **options) for n in LENGTHS
-]
+solutions = [prs.solve(*problem[:4], method=prs.windowed(length=n), **options) for n in LENGTHS]
 truth = prs.rollout(*problem[:4], steps=T)
 print("greatest error", max(np.abs(s.h - truth).max() for s in solutions))
 
