@@ -1,4 +1,4 @@
-"""The documentation site: ``sphinx-build -W --keep-going docs docs/_build/html``, without a network.
+"""The documentation site: ``sphinx-build -W docs docs/_build/html``, without a network.
 
 Pages read well on GitHub, too, where links go from page to page by their paths. Notebooks and
 gallery have folders of their own at the top; copies are made of them here, which git ignores.

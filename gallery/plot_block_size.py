@@ -2,10 +2,10 @@
 Blocks of the Jacobian against iterations
 =========================================
 
-Quasi-Newton keeps only blocks on the diagonal of each A, which saves work and memory: k numbers for
-each of the d units in place of d. What the blocks leave out has to be made up by iterations. Here units
-couple strongly in groups of four, and weakly with all others: blocks of four see most of it. Where all
-couple alike, only the whole matrix helps, and that is Newton's method.
+Quasi-Newton keeps only blocks on the diagonal of each A, which saves work and memory: k numbers
+for each of the d units in place of d. What the blocks leave out has to be made up by iterations.
+Here units couple strongly in groups of four, and weakly with all others: blocks of four see most
+of it. Where all couple alike, only the whole matrix helps, and that is Newton's method.
 """
 
 import matplotlib.pyplot as plt

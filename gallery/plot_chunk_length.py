@@ -2,10 +2,10 @@
 Shooting: chunk length against iterations and time
 ==================================================
 
-Multiple shooting keeps only the states at the ends of chunks as unknowns and steps through each chunk.
-Longer chunks forget more of a wrong start, so fewer iterations are left to make; a chunk of all T
-steps is the plain loop, which needs none. In between is the least time: ``step`` runs here as it is,
-in NumPy, on all chunks side by side.
+Multiple shooting keeps only the states at the ends of chunks as unknowns and steps through each
+chunk. Longer chunks forget more of a wrong start, so fewer iterations are left to make; a chunk of
+all T steps is the plain loop, which needs none. In between is the least time: ``step`` runs here
+as it is, in NumPy, on all chunks side by side.
 """
 
 import time

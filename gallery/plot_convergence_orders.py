@@ -2,8 +2,8 @@
 Which derivative, and how fast
 ==============================
 
-All methods have the same solution, and differ in what they put in place of the derivative. The exact
-one (Newton) doubles the digits at every iteration; a frozen one (chord), the diagonal
+All methods have the same solution, and differ in what they put in place of the derivative. The
+exact one (Newton) doubles the digits at every iteration; a frozen one (chord), the diagonal
 (quasi-Newton) or none (Jacobi) gain a constant factor; secants (Broyden) are between the two.
 """
 

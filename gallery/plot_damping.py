@@ -3,8 +3,8 @@ Damping on the Van der Pol oscillator
 =====================================
 
 Far from the solution a full Newton step can be much too long. Here it overflows in the first
-iteration. Backtracking and Levenberg-Marquardt take shorter steps that reduce the residual, and creep
-or stall; a window of 32 steps is always close to the solution at its beginning, and arrives.
+iteration. Backtracking and Levenberg-Marquardt take shorter steps that reduce the residual, and
+creep or stall; a window of 32 steps is always close to the solution at its beginning, and arrives.
 """
 
 import matplotlib.pyplot as plt

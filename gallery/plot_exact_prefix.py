@@ -3,8 +3,9 @@ The exact prefix grows
 ======================
 
 After i full steps the first i states are exact, whatever stands for the derivative: the error can
-only be found to the right of the diagonal. With ``A = 0`` (Jacobi) nothing more is promised, and an
-iteration settles one step or a few. With the exact A the whole trajectory comes into place at once.
+only be found to the right of the diagonal. With ``A = 0`` (Jacobi) nothing more is promised, and
+an iteration settles one step or a few. With the exact A the whole trajectory comes into place at
+once.
 """
 
 import matplotlib.pyplot as plt

@@ -2,9 +2,10 @@
 Where to start
 ==============
 
-The first guess decides how many digits are there before the first iteration. ``f(0, x)`` is the default:
-one evaluation, and right where the state matters little. Jacobi sweeps are more such evaluations.
-Best is the solution of a similar problem, as in training, where weights change a little at a time.
+The first guess decides how many digits are there before the first iteration. ``f(0, x)`` is the
+default: one evaluation, and right where the state matters little. Jacobi sweeps are more such
+evaluations. Best is the solution of a similar problem, as in training, where weights change a
+little at a time.
 """
 
 import matplotlib.pyplot as plt

@@ -2,9 +2,9 @@
 A Markov chain, all steps at once
 =================================
 
-Langevin dynamics in a density of two wells is a recurrence once its noise is drawn. Newton's method
-finds the whole chain from a guess that is nothing but noise. Within a well neighbouring paths come
-together, so that the chain forgets where it started; crossings are found last.
+Langevin dynamics in a density of two wells is a recurrence once its noise is drawn. Newton's
+method finds the whole chain from a guess that is nothing but noise. Within a well neighbouring
+paths come together, so that the chain forgets where it started; crossings are found last.
 """
 
 import matplotlib.pyplot as plt

@@ -2,10 +2,11 @@
 Chaos, and an observer of it
 ============================
 
-The Lorenz system is chaotic: two trajectories that differ by rounding part within some time units, and
-Newton's method for one of them overflows. An *observer* that is told the second component goes the
-same way as the system, whatever state it starts from: it contracts, and Newton's method needs two
-iterations for all of its steps. What counts is not how wild the trajectory is, but whether it forgets.
+The Lorenz system is chaotic: two trajectories that differ by rounding part within some time units,
+and Newton's method for one of them overflows. An *observer* that is told the second component goes
+the same way as the system, whatever state it starts from: it contracts, and Newton's method needs
+two iterations for all of its steps. What counts is not how wild the trajectory is, but whether it
+forgets.
 """
 
 import matplotlib.pyplot as plt

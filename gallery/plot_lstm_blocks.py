@@ -2,10 +2,10 @@
 An LSTM as blocks of two by two
 ===============================
 
-The matrix of one Newton step is ``I - S A``: the identity, and the blocks A just below the diagonal. A
-diagonal LSTM has two numbers a channel, which couple only with each other. Sorted by channel, the
-matrix falls apart into one narrow band for each; that is why its solve costs O(T d), and not
-O(T d²).
+The matrix of one Newton step is ``I - S A``: the identity, and the blocks A just below the
+diagonal. A diagonal LSTM has two numbers a channel, which couple only with each other. Sorted by
+channel, the matrix falls apart into one narrow band for each; that is why its solve costs O(T d),
+and not O(T d²).
 """
 
 import matplotlib.pyplot as plt

@@ -2,9 +2,10 @@
 Parity learned
 ==============
 
-Whether the number of ones so far is odd depends on every bit. A diagonal GRU of 8 channels, trained by
-``solve``, ``gradients`` and SciPy's L-BFGS on sequences of at most 64 bits, keeps answering where it
-was never trained: it has learned the rule. (`parity_numpy.py` beside this script is the training.)
+Whether the number of ones so far is odd depends on every bit. A diagonal GRU of 8 channels,
+trained by ``solve``, ``gradients`` and SciPy's L-BFGS on sequences of at most 64 bits, keeps
+answering where it was never trained: it has learned the rule. (`parity_numpy.py` beside this
+script is the training.)
 """
 
 import sys

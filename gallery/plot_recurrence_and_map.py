@@ -2,10 +2,10 @@
 The speed of a recurrence against the speed of a map
 ====================================================
 
-Applying ``step`` once to T given states is a map: no step waits for another. No solver that evaluates
-every step can be faster. Compiled stepping waits for each state before the next; a solve in chunks
-comes near the map once there are steps enough. One channel of a GRU in float32, on the machine that
-built this page.
+Applying ``step`` once to T given states is a map: no step waits for another. No solver that
+evaluates every step can be faster. Compiled stepping waits for each state before the next; a solve
+in chunks comes near the map once there are steps enough. One channel of a GRU in float32, on the
+machine that built this page.
 """
 
 import time

@@ -2,10 +2,10 @@
 A window that moves
 ===================
 
-Iterating on a window and moving it past what has converged bounds the memory and keeps the iteration
-from running away: the start of the window is always right. On the Van der Pol oscillator plain
-Newton overflows. Windows of all lengths get there; long ones need fewer iterations, and evaluate more
-states that are thrown away again.
+Iterating on a window and moving it past what has converged bounds the memory and keeps the
+iteration from running away: the start of the window is always right. On the Van der Pol oscillator
+plain Newton overflows. Windows of all lengths get there; long ones need fewer iterations, and
+evaluate more states that are thrown away again.
 """
 
 import matplotlib.pyplot as plt
