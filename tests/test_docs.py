@@ -6,7 +6,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OPTIONAL = ("torch", "jax")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GENERATED = {"_build", "gallery", "notebooks", "reference"}  # by Sphinx; git ignores them
+PAGES = [
+    ROOT / "README.md",
+    *(
+        page
+        for page in sorted((ROOT / "docs").rglob("*.md"))
+        if page.relative_to(ROOT / "docs").parts[0] not in GENERATED
+    ),
+]
 
 
 def python_blocks(page: Path) -> list[str]:
