@@ -85,9 +85,16 @@ def copy_notebooks(app):
 
 
 def point_at_copies(app, name, source):
-    """Let links to notebooks and to scripts of the gallery lead to their pages."""
-    text = re.sub(r"\]\(\.\./((?:\.\./)*)notebooks/", r"](\1notebooks/", source[0])
-    source[0] = re.sub(r"\]\(\.\./((?:\.\./)*)gallery/(plot_\w+)\.py", r"](\1gallery/\2.rst", text)
+    """Let links between pages, notebooks and scripts of the gallery lead to their pages here."""
+    if name.startswith("notebooks/"):
+        source[0] = source[0].replace("](../docs/", "](../")
+    for folder, file, copy in (
+        ("notebooks", r"(\w+)\.ipynb", r"\2.ipynb"),
+        ("gallery", r"(plot_\w+)\.py", r"\2.rst"),
+        ("gallery", r"(GALLERY_HEADER)\.rst", "index.rst"),
+    ):
+        link = rf"\]\(\.\./((?:\.\./)*){folder}/{file}"
+        source[0] = re.sub(link, rf"](\1{folder}/{copy}", source[0])
 
 
 def escape_stars(app, what, name, obj, options, lines):
