@@ -68,7 +68,7 @@ _HOME = {
     "streaming": ["stream"],
     "system": ["System"],
 }
-_SUBPACKAGES = ["cells", "problems", "testing"]
+_SUBPACKAGES = ["cells", "diagnostics", "problems", "testing"]
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = sorted(_MODULE_OF)

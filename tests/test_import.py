@@ -17,10 +17,10 @@ ROOT = Path(prs.__file__).parent
 # A module imports from its own layer (a package) and from those before it.
 LAYERS = [
     "typing", "errors", "arrays", "checks", "tree", "linear", "bidiagonal", "functions", "autodiff",
-    "compiled", "recurrence", "cells", "problems", "system", "sequences", "memory",
+    "compiled", "recurrence", "cells", "problems", "system", "growth", "sequences", "memory",
     "plotting", "solvers",
     "validation", "compilation", "progress", "sensitivities", "api", "stepping", "streaming",
-    "torch", "jax", "planning", "testing",
+    "torch", "jax", "planning", "diagnostics", "testing",
     "bench", "cli",
 ]  # fmt: skip
 HEAVY = ["numba", "matplotlib", "scipy.sparse", "cupy", "mpi4py", "tqdm", "torch", "jax"]
