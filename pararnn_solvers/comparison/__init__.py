@@ -33,7 +33,7 @@ def compare(
     methods: Sequence[Any] = METHODS,
     backends: Sequence[Any] = ("auto",),
     repeats: int = 5,
-    budget: float = 2.0,
+    budget: float = 1.0,
     progress: bool = False,
     **options: Any,
 ) -> Comparison:

@@ -119,9 +119,10 @@ def several(ax: Any, found: list[History]) -> None:
         look = series(ax, i)
         lines = drawable(history.norms)
         last = int(np.flatnonzero(np.isfinite(lines)).max(initial=0))
-        few = len(lines) <= 30
-        ax.plot(lines, label=history.label, **look, linewidth=1.2, markersize=3.5,
-                markevery=None if few else [0, last])  # fmt: skip
+        few = len(lines) <= LINEAR_UP_TO  # a moving window's many must not hide the others
+        look |= {"linewidth": 1.2, "zorder": 2} if few else {"linewidth": 0.6, "zorder": 1.5}
+        marked = None if len(lines) <= 30 else [0, last]
+        ax.plot(lines, label=history.label, **look, markersize=3.5, markevery=marked)
         if not history.success:
             ax.plot([last], lines[[last]], "x", color=look["color"], markersize=7, zorder=4)
     top = ROOM * max((history.norms[0] for history in found), default=1.0)
