@@ -12,19 +12,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import pararnn_solvers as prs
-from pararnn_solvers import problems
+from pararnn_solvers import diagnostics, problems
 
 GAINS, T, D = [0.4, 0.6, 0.8, 1.0, 1.1, 1.2, 1.3, 1.5, 1.8, 2.2], 250, 50
-
-
-def exponent(problem, h):
-    """Return the mean growth of a perturbation carried along the trajectory, per step."""
-    v, growth = np.ones(D) / np.sqrt(D), 0.0
-    for A in problem.recurrence.jacobian(h[:-1], None, problem.theta):
-        v = A @ v
-        growth += np.log(np.linalg.norm(v))
-        v /= np.linalg.norm(v)
-    return growth / (T - 1)
 
 
 def measure(gain, seed):
@@ -32,7 +22,7 @@ def measure(gain, seed):
     solution = prs.solve(
         *problem[:4], method="newton", guess=problem.guess, atol=1e-6, rtol=0.0, max_iter=T,
     )  # fmt: skip
-    return exponent(problem, solution.h), solution.n_iter
+    return diagnostics.lyapunov_exponent(*problem[:4]), solution.n_iter
 
 
 found = np.array([[measure(gain, seed) for gain in GAINS] for seed in (0, 1)])

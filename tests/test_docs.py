@@ -25,7 +25,7 @@ PICTURES = sorted((ROOT / "gallery").glob("plot_*.py"))
 # Where ``__all__`` says what is public.
 PUBLIC = {"": prs.__all__} | {
     module: importlib.import_module(f"pararnn_solvers.{module}").__all__
-    for module in ("cells", "linear", "planning", "plotting", "problems", "testing")
+    for module in ("cells", "diagnostics", "linear", "planning", "plotting", "problems", "testing")
 }
 CALLABLE = [
     (module, name)
