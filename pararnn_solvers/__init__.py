@@ -69,7 +69,7 @@ _HOME = {
     "streaming": ["stream"],
     "system": ["System"],
 }
-_SUBPACKAGES = ["cells", "plotting", "problems", "testing"]
+_SUBPACKAGES = ["cells", "diagnostics", "plotting", "problems", "testing"]
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = sorted(_MODULE_OF)

@@ -17,10 +17,10 @@ ROOT = Path(prs.__file__).parent
 # A module imports from its own layer (a package) and from those before it.
 LAYERS = [
     "typing", "errors", "arrays", "checks", "tree", "linear", "measure", "bidiagonal", "functions",
-    "autodiff", "compiled", "recurrence", "cells", "problems", "system", "sequences", "memory",
-    "plotting", "solvers",
+    "autodiff", "compiled", "recurrence", "cells", "problems", "system", "growth", "sequences",
+    "memory", "plotting", "solvers",
     "validation", "compilation", "progress", "sensitivities", "api", "comparison", "stepping",
-    "streaming", "torch", "jax", "planning", "testing",
+    "streaming", "torch", "jax", "planning", "diagnostics", "testing",
     "bench", "cli",
 ]  # fmt: skip
 HEAVY = ["numba", "matplotlib", "scipy.sparse", "cupy", "mpi4py", "tqdm", "pandas", "torch", "jax"]

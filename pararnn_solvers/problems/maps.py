@@ -64,17 +64,19 @@ def _riccati(h: Any, x: None, theta: Any) -> Any:
     return (F @ corrected @ F.T + Q).reshape(h.shape)
 
 
-def implicit_explicit(length: int = 1000, *, seed: int = 0, dtype: Any = np.float64) -> Problem:
+def implicit_explicit(
+    length: int = 1000, n: int = 32, *, seed: int = 0, dtype: Any = np.float64
+) -> Problem:
     """Return the first-order implicit-explicit step of a forced reaction and diffusion equation.
 
-    ``u' = (I - dt k L)^-1 (u + dt (u - u^3 + x_t))``, L the second difference on 32 points between
+    ``u' = (I - dt k L)^-1 (u + dt (u - u^3 + x_t))``, L the second difference on n points between
     walls at 0: diffusion, which is stiff, is implicit. In the spectral norm df/dh is at most
     ``(1 + dt) / (1 + dt k lambda)``, lambda the least eigenvalue of -L, while ``|u| <= 1``.
 
     Source: Ascher, Ruuth & Wetton 1995, "Implicit-explicit methods for time-dependent partial
     differential equations".
     """
-    n, dt, diffusion = 32, 0.05, 0.2
+    dt, diffusion = 0.05, 0.2
     width = 1 / (n + 1)
     L = (np.eye(n, k=1) - 2 * np.eye(n) + np.eye(n, k=-1)) / width**2
     slowest = 4 * math.sin(math.pi * width / 2) ** 2 / width**2

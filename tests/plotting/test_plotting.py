@@ -278,6 +278,16 @@ def test_the_running_exponent_is_the_mean_so_far():
         plotting.plot_lyapunov(np.zeros((3, 2)))
 
 
+def test_the_mean_of_the_local_growth_is_the_exponent():
+    p = prs.problems.load("gru", length=60)
+    sol = prs.solve(*p[:4], method="newton")
+    growth = plotting.local_growth(sol.system.linearize(sol.h))
+    exponent = prs.diagnostics.lyapunov_exponent(*p[:4], h=sol.h)
+    assert growth.mean() == pytest.approx(float(exponent), abs=1e-9)
+    nothing = plotting.local_growth(np.zeros((3, 2, 1, 1, 4)))
+    assert nothing.shape == (3, 2) and (nothing == -np.inf).all()
+
+
 def test_speed_by_length_of_what_converged():
     measured = plotting.speeds({10: ROWS, 100: ROWS})
     assert set(measured) == {"sequential()", "newton(), numba"}
