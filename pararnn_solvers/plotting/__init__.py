@@ -12,7 +12,7 @@ from pararnn_solvers.plotting.convergence import plot_convergence
 from pararnn_solvers.plotting.counts import plot_iterations
 from pararnn_solvers.plotting.html import figure_svg, solution_html
 from pararnn_solvers.plotting.iterates import plot_errors, plot_iterates
-from pararnn_solvers.plotting.lyapunov import plot_lyapunov
+from pararnn_solvers.plotting.lyapunov import local_growth, plot_lyapunov
 from pararnn_solvers.plotting.sparsity import plot_sparsity
 from pararnn_solvers.plotting.speed import plot_bench, plot_speed, plot_times, speeds
 from pararnn_solvers.plotting.theme import BLUE, GREY, palette, style
@@ -22,6 +22,7 @@ __all__ = [
     "CAPTIONS",
     "GREY",
     "figure_svg",
+    "local_growth",
     "palette",
     "plot_bench",
     "plot_convergence",

@@ -75,7 +75,8 @@ def sequences(ax: Any, solution: Solution) -> None:
             xytext=(0, 2), textcoords="offset points", ha="left", color=GREY, fontsize=letters(ax),
         )  # fmt: skip
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_title(f"{solution.method}: {solution.status.name.lower()}")
+    title = f"{solution.method}: {solution.status.name.lower()}"
+    ax.set_title(title, fontsize=letters(ax))
 
 
 class History(NamedTuple):

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers import arrays
+from pararnn_solvers.bidiagonal import block_matvec
 from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.growth import start_vector
 from pararnn_solvers.plotting.theme import GREY, axes, colorbar, diverging, letters, palette, tidy
+from pararnn_solvers.typing import Array
 
 STRIP = 0.14
 """The share of the height that the strip takes."""
@@ -20,7 +23,7 @@ def plot_lyapunov(growth: Any, ax: Any = None) -> Any:
     Parameters
     ----------
     growth : array, shape (T,)
-        Logarithm of the factor by which a perturbation grows in each step.
+        Logarithm of the factor by which a perturbation grows in each step: :func:`local_growth`.
     ax : matplotlib axes, optional
 
     Returns
@@ -62,3 +65,38 @@ def plot_lyapunov(growth: Any, ax: Any = None) -> Any:
         fontsize=letters(ax),
     )  # fmt: skip
     return tidy(ax, "step", "running exponent", grid="")
+
+
+def local_growth(blocks: Any) -> Array:
+    """Return the logarithm of the growth of one perturbation in each step of a trajectory.
+
+    Parameters
+    ----------
+    blocks : array, shape (T, *batch, k, k, n)
+        The Jacobians along it, ``sol.system.linearize(sol.h)``. Their mean is
+        ``diagnostics.lyapunov_exponent``.
+
+    Returns
+    -------
+    array, shape (T, *batch); -inf from where on nothing is left of the perturbation
+
+    Notes
+    -----
+    Cost: T products with a vector, one after another.
+
+    Examples
+    --------
+    >>> np.exp(local_growth(np.full((3, 1, 1, 1), 2.0)))
+    array([2., 2., 2.])
+    """
+    blocks = arrays.on_host(blocks)
+    _, *batch, k, _, n = blocks.shape
+    v = start_vector(np.zeros((*batch, k * n), blocks.dtype))
+    growth = np.empty(blocks.shape[:-3])
+    for t, A in enumerate(blocks):
+        v = block_matvec(A, v)
+        norm = np.linalg.norm(v, axis=-1)
+        with np.errstate(divide="ignore"):
+            growth[t] = np.log(norm)
+        v = v / np.where(norm > 0, norm, 1)[..., None]
+    return growth

@@ -102,17 +102,20 @@ def plot_bench(report: Any, ax: Any = None) -> Any:
         )
     ax = axes(ax)
     looks: dict[str, dict[str, Any]] = {}
+    drawn = []
     for y, case in enumerate(report["cases"]):
         for result in case["results"]:
             spread = nanoseconds(case, result)
             if spread is not None:
                 look = looks.setdefault(result["contestant"], series(ax, len(looks)))
                 dot(ax, y, spread, look)
+                drawn.append(spread)
     for name, look in looks.items():
         ax.plot([], [], linestyle="", label=name, **look)
     label_rows(ax, [case["name"].replace("-", " ") for case in report["cases"]])
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
+    log_ticks(ax.xaxis, drawn)
     legend(ax, len(looks))
     tidy(ax, "ns per step and channel", "", grid="x")
     ax.spines["left"].set_visible(False)

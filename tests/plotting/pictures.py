@@ -4,7 +4,9 @@ Each function computes what one shows and returns what draws it: ``draw(ax=None)
 ``python -m tests.plotting.pictures NAME ...`` makes those alone.
 """
 
+import json
 import sys
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +15,10 @@ import numpy as np
 
 import pararnn_solvers as prs
 from pararnn_solvers import plotting, problems
+from pararnn_solvers.bench import report
+from pararnn_solvers.bench.cases import CASES
+from pararnn_solvers.bench.contestants import CONTESTANTS, OURS
+from pararnn_solvers.bench.timing import run_case
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 THEMES = ("light", "dark")
@@ -157,11 +163,10 @@ def sparsity():
 
 
 def lyapunov():
-    """The logistic map at r = 3.9, where the derivative r (1 - 2 h) is known."""
+    """The logistic map at r = 3.9."""
     recurrence, x, h0, r, steps, *_ = problems.logistic_map(3.9, 400)
-    h = prs.rollout(recurrence, x, h0, r, steps=steps)
-    previous = np.concatenate([h0[None], h[:-1]])
-    return partial(plotting.plot_lyapunov, np.log(np.abs(r * (1 - 2 * previous[:, 0]))))
+    sol = prs.solve(recurrence, x, h0, r, steps=steps, method="sequential")
+    return partial(plotting.plot_lyapunov, plotting.local_growth(sol.system.linearize(sol.h)))
 
 
 def speed():
@@ -185,8 +190,11 @@ def times():
 
 
 def bench():
-    """What ``pararnn-solvers bench --json`` wrote, kept beside this file."""
-    return partial(plotting.plot_bench, Path(__file__).with_name("bench.json"))
+    """A short run of the benchmark, for the look of it: 4096 steps, four of the contestants."""
+    cases = [replace(CASES[name], steps=4096) for name in ("64-channels", "lstm", "dense-128")]
+    few = {name: CONTESTANTS[name] for name in (OURS, "map", "Numba loop", "NumPy loop")}
+    results = {case.name: run_case(case, 5, few) for case in cases}
+    return partial(plotting.plot_bench, json.loads(report.as_json(results, 5, {})))
 
 
 PICTURES = {

@@ -20,6 +20,7 @@ from pararnn_solvers.comparison import Comparison, Row
 from pararnn_solvers.plotting import convergence, counts, iterates, sparsity
 from pararnn_solvers.plotting import theme as styles
 from tests.bench.test_report import RESULTS
+from tests.plotting import pictures
 from tests.plotting.colour_vision import VISIONS, contrast, lab
 
 rng = np.random.default_rng(0)
@@ -277,6 +278,16 @@ def test_the_running_exponent_is_the_mean_so_far():
         plotting.plot_lyapunov(np.zeros((3, 2)))
 
 
+def test_the_mean_of_the_local_growth_is_the_exponent():
+    p = prs.problems.load("gru", length=60)
+    sol = prs.solve(*p[:4], method="newton")
+    growth = plotting.local_growth(sol.system.linearize(sol.h))
+    exponent = prs.diagnostics.lyapunov_exponent(*p[:4], h=sol.h)
+    assert growth.mean() == pytest.approx(float(exponent), abs=1e-9)
+    nothing = plotting.local_growth(np.zeros((3, 2, 1, 1, 4)))
+    assert nothing.shape == (3, 2) and (nothing == -np.inf).all()
+
+
 def test_speed_by_length_of_what_converged():
     measured = plotting.speeds({10: ROWS, 100: ROWS})
     assert set(measured) == {"sequential()", "newton(), numba"}
@@ -311,3 +322,20 @@ def test_a_benchmark_on_a_gpu_is_in_seconds():
     result = {"contestant": "pararnn_solvers", "seconds": [1e-7, 2e-7, 3e-7]}
     ax = plotting.plot_bench({"cases": [{**case, "results": [result, {"contestant": "map"}]}]})
     assert ax.lines[1].get_xdata()[0] == pytest.approx(2.0)
+
+
+def test_the_page_shows_every_picture_in_both_styles_with_its_caption():
+    page = (pictures.FOLDER.parent / "pictures.md").read_text(encoding="utf-8")
+    files = {f"{name}-{theme}.png" for name in pictures.PICTURES for theme in pictures.THEMES}
+    assert {file.name for file in pictures.FOLDER.iterdir()} == files
+    assert all(f"(pictures/{file})" in page for file in files)
+    words = " ".join(page.replace("\n> ", " ").split())
+    assert all(caption in words for caption in plotting.CAPTIONS.values())
+    assert sum(file.stat().st_size for file in pictures.FOLDER.iterdir()) < 600_000
+
+
+def test_the_script_draws_what_it_computes(tmp_path):
+    draw = pictures.PICTURES["exact_prefix"]()
+    for theme in pictures.THEMES:
+        pictures.save(pictures.figure(draw, theme), tmp_path / f"{theme}.png")
+        assert (tmp_path / f"{theme}.png").read_bytes().startswith(b"\x89PNG")
