@@ -147,6 +147,14 @@ class Comparison:
         What was solved.
     repeats : int
         Turns that were asked for.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> p = prs.problems.load('diagonal_gru', length=50)
+    >>> found = prs.compare(*p[:4], methods=['newton', 'jacobi'], repeats=1)
+    >>> [row.status for row in found]
+    ['SEQUENTIAL', 'CONVERGED', 'CONVERGED']
     """
 
     rows: tuple[Row, ...]

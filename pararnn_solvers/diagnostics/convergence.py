@@ -134,6 +134,14 @@ def effectivity(solution: Solution, h: Any = None) -> Array:
     -------
     array, shape (T, *batch), of maximum norms; infinite where the error is 0 and the bound is not,
     1 where both are
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> p = prs.problems.load('diagonal_gru', length=50)
+    >>> sol = prs.solve(*p[:4], method='chord', atol=1e-6)
+    >>> effectivity(sol).shape
+    (50,)
     """
     if h is None:
         h = solution.system.empty()

@@ -50,6 +50,13 @@ class Forecast:
     speedup : float
         Steps one after another of the rollout, T, over those of the method on processors without
         number: at most so many times faster. 0 where it does not converge.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> found = predict(lambda h, x, a: a * h + x, np.ones((400, 1)), np.zeros(1), 0.5)
+    >>> found.forecasts['newton'].iterations
+    1.0
     """
 
     status: Status
@@ -76,6 +83,13 @@ class Prediction:
     method : str
         The one that is advised.
     advice : str
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> found = predict(lambda h, x, a: a * h + x, np.ones((400, 1)), np.zeros(1), 0.5)
+    >>> found.method
+    'newton'
     """
 
     exponent: float

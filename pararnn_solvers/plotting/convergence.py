@@ -45,6 +45,14 @@ def plot_convergence(solutions: Any, ax: Any = None) -> Any:
     point is the window's, so the residual rises whenever new steps enter it. Of several solutions,
     those without an iteration, such as rollouts, are left out; a residual that grows by more than
     four orders of magnitude leaves the picture.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> p = prs.problems.load('diagonal_gru', length=50)
+    >>> sol = prs.solve(*p[:4], method='newton')
+    >>> plot_convergence(sol).get_xlabel()
+    'iteration'
     """
     ax = axes(ax)
     ax.set_yscale("log")

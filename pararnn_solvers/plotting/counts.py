@@ -40,6 +40,11 @@ def plot_iterations(
     Notes
     -----
     A cross at the upper edge is where a method did not converge.
+
+    Examples
+    --------
+    >>> plot_iterations([100, 1000], {'newton': [4, 4]}, label='steps T').get_xlabel()
+    'steps T'
     """
     ax = axes(ax)
     lines = iterations if isinstance(iterations, Mapping) else {"": iterations}

@@ -46,6 +46,15 @@ def plot_errors(iterates: Sequence[Any], exact: Any, ax: Any = None, *, tol: flo
     -----
     The line is where the exact prefix ends in each iterate. Many steps are drawn by the greatest
     error among neighbours.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> p, seen = prs.problems.load('diagonal_gru', length=50), []
+    >>> keep = lambda state: seen.append(state.h.copy())
+    >>> sol = prs.solve(*p[:4], method='newton', callback=keep)
+    >>> plot_errors(seen, sol.h).get_xlabel()
+    'step'
     """
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import MaxNLocator
@@ -93,6 +102,15 @@ def plot_iterates(
     Returns
     -------
     The axes.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> p, seen = prs.problems.load('diagonal_gru', length=50), []
+    >>> keep = lambda state: seen.append(state.h.copy())
+    >>> sol = prs.solve(*p[:4], method='newton', callback=keep)
+    >>> plot_iterates(seen, sol.h).get_xlabel()
+    'step'
     """
     from matplotlib.lines import Line2D
 

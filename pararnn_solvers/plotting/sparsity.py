@@ -29,6 +29,12 @@ def plot_sparsity(blocks: Any, ax: Any = None, *, steps: int = 6) -> Any:
     Returns
     -------
     The axes, with a scale of the entries. Thin lines separate the steps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> plot_sparsity(np.ones((6, 2, 2, 3))).get_xlabel()
+    'step of the unknown'
     """
     blocks = arrays.on_host(blocks)
     if blocks.ndim < 4 or blocks.shape[-3] != blocks.shape[-2]:

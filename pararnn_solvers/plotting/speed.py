@@ -27,6 +27,14 @@ def plot_times(comparison: Any, ax: Any = None) -> Any:
     Returns
     -------
     The axes. Open marks are rows that did not converge; rows without times are named only.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> p = prs.problems.load('diagonal_gru', length=50)
+    >>> found = prs.compare(*p[:4], methods=['newton', 'jacobi'], repeats=1)
+    >>> plot_times(found).get_xlabel()
+    'seconds'
     """
     ax = axes(ax)
     rows = list(comparison)
@@ -54,6 +62,11 @@ def plot_speed(measured: Mapping[str, Mapping[int, Any]], ax: Any = None) -> Any
     Returns
     -------
     The axes, both logarithmic.
+
+    Examples
+    --------
+    >>> plot_speed({'newton': {100: 0.1, 1000: 0.3}}).get_xlabel()
+    'steps T'
     """
     ax = axes(ax)
     for i, (label, points) in enumerate(measured.items()):
@@ -73,6 +86,14 @@ def speeds(comparisons: Mapping[int, Any]) -> dict[str, dict[int, Quartiles]]:
     """Return what :func:`plot_speed` draws, from comparisons by the length of their trajectories.
 
     Rows that did not converge are left out.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> p = prs.problems.load('diagonal_gru', length=50)
+    >>> found = prs.compare(*p[:4], methods=['newton', 'jacobi'], repeats=1)
+    >>> sorted(speeds({50: found}))
+    ['jacobi(), numba', 'newton(), numba', 'sequential()']
     """
     found: dict[str, dict[int, Quartiles]] = {}
     for T, comparison in comparisons.items():
@@ -93,6 +114,12 @@ def plot_bench(report: Any, ax: Any = None) -> Any:
     Returns
     -------
     The axes, in nanoseconds per step and channel; bars reach from quartile to quartile.
+
+    Examples
+    --------
+    >>> case = {'name': 'gru', 'results': [{'contestant': 'ours', 'ns': [2.0, 2.5, 3.0]}]}
+    >>> plot_bench({'cases': [case]}).get_xlabel()
+    'ns per step and channel'
     """
     if isinstance(report, (str, Path)):
         report = json.loads(Path(report).read_text(encoding="utf-8"))

@@ -43,6 +43,12 @@ def membrane_gru(length: int = 12000, *, seed: int = 0, dtype: Any = np.float64)
     """Return a GRU of 16 units at initialization that reads the potential of a nerve cell.
 
     `length` is at most 12000, all that was recorded.
+
+    Examples
+    --------
+    >>> problem = membrane_gru(length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((16,), 'contractive')
     """
     series = membrane_potential()
     if length > len(series):
@@ -55,7 +61,14 @@ def membrane_gru(length: int = 12000, *, seed: int = 0, dtype: Any = np.float64)
 
 
 def english_text(length: int = 100000, *, seed: int = 0, dtype: Any = np.float64) -> Problem:
-    """Return a diagonal GRU that reads the English text that ships with Python, a byte a step."""
+    """Return a diagonal GRU that reads the English text that ships with Python, a byte a step.
+
+    Examples
+    --------
+    >>> problem = english_text(length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((16,), 'contractive')
+    """
     written = text.python_documentation()
     if length > len(written):
         raise InvalidInput(f"length is {length}; expected at most {len(written)} bytes of text")

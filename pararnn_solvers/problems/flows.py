@@ -22,6 +22,11 @@ class Flow(NamedTuple):
     An observer is told the components `observed`; `exponent` is the published largest Lyapunov
     exponent per unit of time, the iterations are published counts of Newton's method at
     T = 30000, which evaluate the merit on the old states: one more than here.
+
+    Examples
+    --------
+    >>> FLOWS['lorenz'].exponent
+    1.02
     """
 
     f: Callable[..., Any]
@@ -86,6 +91,12 @@ def flow(name: str, length: int = 30000, *, seed: int = 0, dtype: Any = np.float
     """Return a chaotic flow out of ``FLOWS`` by Euler's method, dt = 0.01: hopeless in parallel.
 
     Source: Gonzalez et al. 2025 (arXiv 2508.16817), table 1; Gilpin 2021 for the flows.
+
+    Examples
+    --------
+    >>> problem = flow('lorenz', length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((3,), 'expansive')
     """
     chosen = _find_flow(name)
     guess = np.random.default_rng(seed).standard_normal((length, 3))
@@ -115,6 +126,12 @@ def observer(name: str, length: int = 30000, *, seed: int = 0, dtype: Any = np.f
     from the true state by N(0, 1) in each component, and the guess is N(0, 1).
 
     Source: Gonzalez et al. 2025 (arXiv 2508.16817), section 5 and table 1.
+
+    Examples
+    --------
+    >>> problem = observer('lorenz', length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((3,), 'contractive')
     """
     chosen, truth = _find_flow(name), flow(name, length)
     rng = np.random.default_rng(seed)
@@ -154,6 +171,12 @@ def van_der_pol(
     Plain Newton overflows from the default guess; a moving window solves it.
 
     Source: van der Pol 1926; the exponent along a limit cycle is 0.
+
+    Examples
+    --------
+    >>> problem = van_der_pol(length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((2,), 'marginal')
     """
     recurrence = Recurrence(partial(_runge_kutta, _van_der_pol, dt))
     note = "exponent 0 along the limit cycle; iterates overflow from the default guess"
@@ -174,6 +197,12 @@ def lorenz63(
     The sum of its three exponents is the divergence of the field, -41/3 per unit of time.
 
     Source: Lorenz 1963, "Deterministic nonperiodic flow"; Sprott 2003 for the exponent.
+
+    Examples
+    --------
+    >>> problem = lorenz63(length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((3,), 'expansive')
     """
     recurrence, parameters = Recurrence(partial(_runge_kutta, _lorenz, dt)), FLOWS["lorenz"][1]
     known = Known("expansive", 0.9056 * dt, source="Sprott 2003, table A.5")
@@ -187,6 +216,12 @@ def lorenz96(length: int = 512, D: int = 40, *, seed: int = 0, dtype: Any = np.f
     A model of weather round a circle of latitude: errors double in 2.1 days, 0.42 units of time.
 
     Source: Lorenz & Emanuel 1998, "Optimal sites for supplementary weather observations".
+
+    Examples
+    --------
+    >>> problem = lorenz96(length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((40,), 'expansive')
     """
     dt, rng = 0.05, np.random.default_rng(seed)
     recurrence = Recurrence(partial(_runge_kutta, _lorenz96, dt))

@@ -22,6 +22,12 @@ def linear_diagonal(
 
     Contractive below 1, expansive above. The largest exponent is ``log(slowest)``. A linear
     recurrence is solved in one iteration even where it is expansive, until rounding is amplified.
+
+    Examples
+    --------
+    >>> problem = linear_diagonal(0.95, length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((8,), 'contractive')
     """
     rng = np.random.default_rng(seed)
     x, h0 = rng.standard_normal((length, 8)), rng.standard_normal(8)
@@ -38,6 +44,12 @@ def linear_rotation(length: int = 1000, *, seed: int = 0, dtype: Any = np.float6
 
     The blocks are 2 x 2 and orthogonal, so that all exponents are 0. Their diagonal is not: what
     quasi-Newton methods leave out is as large as what they keep.
+
+    Examples
+    --------
+    >>> problem = linear_rotation(length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((8,), 'marginal')
     """
     rng = np.random.default_rng(seed)
     x, h0 = 0.1 * rng.standard_normal((length, 8)), rng.standard_normal(8)
@@ -62,6 +74,12 @@ def s5_permutations(length: int = 1000, *, seed: int = 0, dtype: Any = np.float6
     with dense blocks it is linear and orthogonal. x holds the matrices, a row after another.
 
     Source: Merrill, Petty & Sabharwal 2024 (arXiv 2404.08819), "The illusion of state".
+
+    Examples
+    --------
+    >>> problem = s5_permutations(length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((5,), 'marginal')
     """
     rng = np.random.default_rng(seed)
     permutations = np.eye(5)[rng.permuted(np.tile(np.arange(5), (length, 1)), axis=1)]

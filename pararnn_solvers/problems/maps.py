@@ -19,6 +19,12 @@ def logistic_map(r: float, length: int = 200, *, seed: int = 0, dtype: Any = np.
     """Return ``h' = r h (1 - h)``: a fixed point for r < 3, periodic to 3.57, then mostly chaotic.
 
     Source: May 1976, "Simple mathematical models with very complicated dynamics".
+
+    Examples
+    --------
+    >>> problem = logistic_map(4.0, length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((1,), 'expansive')
     """
     recurrence = Recurrence(_logistic, block_size=1)
     exponent = LOGISTIC_EXPONENTS.get(r, math.log(abs(2 - r)) if 1 < r < 3 and r != 2 else None)
@@ -40,6 +46,12 @@ def kalman_covariance(length: int = 500, *, seed: int = 0, dtype: Any = np.float
     and seen through its position. The exponent is ``2 log rho(F - K H)``, K the gain of the limit.
 
     Source: Kalman 1960; Anderson & Moore 1979, "Optimal Filtering", section 4.4.
+
+    Examples
+    --------
+    >>> problem = kalman_covariance(length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((9,), 'contractive')
     """
     from scipy.linalg import solve_discrete_are
 
@@ -75,6 +87,12 @@ def implicit_explicit(
 
     Source: Ascher, Ruuth & Wetton 1995, "Implicit-explicit methods for time-dependent partial
     differential equations".
+
+    Examples
+    --------
+    >>> problem = implicit_explicit(length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((32,), 'contractive')
     """
     dt, diffusion = 0.05, 0.2
     width = 1 / (n + 1)
@@ -102,6 +120,12 @@ def stiff_equilibrium(length: int = 1000, *, seed: int = 0, dtype: Any = np.floa
     of W have absolute sums 0.9: df/dh is at most ``1 - 0.1 min(tau)`` in the maximum norm.
 
     Source: Bai, Kolter & Koltun 2019 (arXiv 1909.01377), "Deep equilibrium models".
+
+    Examples
+    --------
+    >>> problem = stiff_equilibrium(length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((32,), 'contractive')
     """
     n, coupling = 32, 0.9
     rng = np.random.default_rng(seed)

@@ -25,6 +25,12 @@ def mean_field_rnn(
     reach T where it is positive.
 
     Source: Gonzalez et al. 2025 (arXiv 2508.16817), section 5; Sompolinsky et al. 1988.
+
+    Examples
+    --------
+    >>> problem = mean_field_rnn(0.8, length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((100,), 'contractive')
     """
     rng = np.random.default_rng(seed)
     W = rng.normal(0, gain / np.sqrt(D), (D, D)) * (1 - np.eye(D))
@@ -57,6 +63,12 @@ def tanh_network(
     Noise saturates the units, so that perturbations still die out at gains somewhat above 1.
 
     Source: Gonzalez et al. 2024 (arXiv 2407.19115), section 6.1, for the sizes D = 32 and 4 inputs.
+
+    Examples
+    --------
+    >>> problem = tanh_network(0.9, length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((32,), 'contractive')
     """
     rng = np.random.default_rng(seed)
     W = rng.normal(0, gain / np.sqrt(D), (D, D))
@@ -89,6 +101,12 @@ def cell_at_initialization(
 
     Source: Danieli et al. 2025 (arXiv 2510.21450) for the diagonal cells, three to four iterations
     of Newton's method; PyTorch's initialization for the dense ones.
+
+    Examples
+    --------
+    >>> problem = cell_at_initialization('gru', length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((32,), 'contractive')
     """
     cell, rng = cells.load(name), np.random.default_rng(seed)
     theta = cell.init(rng, 4, n)
@@ -111,6 +129,12 @@ def long_memory_lstm(
     """Return a diagonal LSTM whose forget gates stay open: memory of about ``exp(forget_bias)``.
 
     Source: Jozefowicz, Zaremba & Sutskever 2015, for the bias of the forget gate.
+
+    Examples
+    --------
+    >>> problem = long_memory_lstm(length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((16,), 'contractive')
     """
     rng = np.random.default_rng(seed)
     a, p = rng.uniform(-1, 1, (3, n)), rng.uniform(-1, 1, (2, n))
@@ -131,6 +155,12 @@ def self_fed_gru(
     `gain`. The loop through its own output makes the guess ``f(0, x)`` a poor one.
 
     Source: Gonzalez et al. 2024 (arXiv 2407.19115), section 6.2, which trains one; drawn here.
+
+    Examples
+    --------
+    >>> problem = self_fed_gru(4.0, length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((8,), 'contractive')
     """
     rng = np.random.default_rng(seed)
     theta = gru.Theta(*(gain * weight for weight in gru.init(rng, 2, n)))

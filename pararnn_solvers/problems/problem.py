@@ -35,6 +35,11 @@ class Known:
     iterations : mapping
         Published iterations to convergence by name of method, at the length that the source used.
     source : str
+
+    Examples
+    --------
+    >>> Known('contractive', exponent=-0.5).norm
+    2
     """
 
     character: str
@@ -56,6 +61,13 @@ class Problem(NamedTuple):
     Shapes are x (T, m) or None, h0 (d,), guess (T, d) or None: the trajectory from which the
     source starts its iteration. `steps` is T, `note` says in words, and `known` in numbers, what is
     known of the problem.
+
+    Examples
+    --------
+    >>> from pararnn_solvers.problems import logistic_map
+    >>> problem = logistic_map(2.8, length=5)
+    >>> problem.steps, problem.known.character
+    (5, 'contractive')
     """
 
     recurrence: Recurrence

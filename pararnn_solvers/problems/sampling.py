@@ -28,6 +28,12 @@ def two_well_langevin(length: int = 10000, *, seed: int = 0, dtype: Any = np.flo
     (.45, .45) and (.54, .45); e = 0.01. Contractive in the wells, expansive between them.
 
     Source: Gonzalez et al. 2025 (arXiv 2508.16817), section 5.
+
+    Examples
+    --------
+    >>> problem = two_well_langevin(length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((2,), 'contractive')
     """
     rng = np.random.default_rng(seed)
     x, h0, guess = (rng.standard_normal(shape) for shape in ((length, 2), (2,), (length, 2)))
@@ -72,6 +78,12 @@ def chain_langevin(
     A step contracts by ``1 - e`` at least, the least curvature being 1.
 
     Source: Roberts & Tweedie 1996; Dalalyan 2017 for the contraction.
+
+    Examples
+    --------
+    >>> problem = chain_langevin(length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((64,), 'contractive')
     """
     epsilon = 0.05
     rng = np.random.default_rng(seed)
@@ -100,6 +112,12 @@ def mala(length: int = 1000, D: int = 8, *, seed: int = 0, dtype: Any = np.float
     sees. Newton's method takes the derivative of the branch.
 
     Source: Roberts & Tweedie 1996; Zoltowski et al. 2025 (arXiv 2508.18413).
+
+    Examples
+    --------
+    >>> problem = mala(length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((8,), 'contractive')
     """
     rng = np.random.default_rng(seed)
     x, h0 = _noise(rng, length, D), rng.standard_normal(D)
@@ -123,6 +141,12 @@ def hmc(length: int = 1000, D: int = 8, *, seed: int = 0, dtype: Any = np.float6
     Two chains with the same momenta approach each other where the potential is convex.
 
     Source: Duane et al. 1987; Neal 2011; Bou-Rabee, Eberle & Zimmer 2020 for the contraction.
+
+    Examples
+    --------
+    >>> problem = hmc(length=5)
+    >>> problem.h0.shape, problem.known.character
+    ((8,), 'contractive')
     """
     rng = np.random.default_rng(seed)
     x, h0 = _noise(rng, length, D), rng.standard_normal(D)
