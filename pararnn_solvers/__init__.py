@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "api": ["rollout", "solve"],
+    "comparison": ["Comparison", "compare"],
     "sensitivities": ["Gradients", "gradients", "jvp"],
     "errors": [
         "BackendUnavailable",
@@ -68,7 +69,7 @@ _HOME = {
     "streaming": ["stream"],
     "system": ["System"],
 }
-_SUBPACKAGES = ["cells", "problems", "testing"]
+_SUBPACKAGES = ["cells", "diagnostics", "plotting", "problems", "testing"]
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = sorted(_MODULE_OF)

@@ -156,8 +156,8 @@ def gelu(x: Any) -> Any:
     array, same shape
         NaN where ``x`` is NaN; 0 and infinity at minus and plus infinity.
 
-    Source
-    ------
+    References
+    ----------
     Hendrycks and Gimpel (2016), "Gaussian error linear units", arXiv 1606.08415.
 
     Examples

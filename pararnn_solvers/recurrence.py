@@ -49,6 +49,14 @@ class Recurrence:
     -----
     Cost of the derivatives: ``k`` tangent directions beside one evaluation of `step`; with
     ``"cs"`` or ``"2-point"`` k more evaluations, with ``"3-point"`` 2k.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> cell = prs.Recurrence(lambda h, x, a: np.tanh(a * h + x), block_size=1)
+    >>> f, blocks = cell.linearize(np.zeros(3), np.zeros(3), 0.5)
+    >>> blocks.ravel()
+    array([0.5, 0.5, 0.5])
     """
 
     step: Callable[..., Any]

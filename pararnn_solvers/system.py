@@ -60,6 +60,14 @@ class System:
         `recurrence.step` as compiled kernels, which then run in its place.
     dense : DenseProgram, optional
         Where channels couple by matrix products: kernels for rollout and multiple shooting only.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> recurrence = prs.Recurrence(lambda h, x, a: a * h + x)
+    >>> system = prs.System(recurrence, np.ones((3, 1)), np.zeros(1), 0.5)
+    >>> system.residual(np.array([[1.0], [1.5], [0.0]])).ravel()
+    array([ 0.  ,  0.  , -1.75])
     """
 
     recurrence: Recurrence

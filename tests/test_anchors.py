@@ -46,14 +46,14 @@ def iterations_to_merit(problem, merit=1e-10, max_iter=100):
     ],
 )
 def test_mean_field_network(gain, seed, fewest, most):
-    count = iterations_to_merit(problems.mean_field_rnn(gain, T=1000, seed=seed))
+    count = iterations_to_merit(problems.mean_field_rnn(gain, length=1000, seed=seed))
     print(f"mean field, gain {gain}, seed {seed}: {count} iterations")
     assert fewest <= count <= most
 
 
 def test_mean_field_network_beyond_the_threshold():
     """Gain 1.6: published as no gain from parallelism, more than 150 iterations."""
-    problem = problems.mean_field_rnn(1.6, T=1000)
+    problem = problems.mean_field_rnn(1.6, length=1000)
     with pytest.raises(prs.ConvergenceError, match="MAX_ITER"):
         prs.solve(*problem[:4], guess=problem.guess, method="newton", max_iter=150)
 
@@ -65,7 +65,7 @@ PUBLISHED = {"lorenz": 3, "thomas": 7, "abc": 3, "sprott_b": 2, "vallis": 3}
 @pytest.mark.parametrize("seed", [0, 1])
 def test_observers_of_chaotic_flows(name, seed):
     """Table 1 of the same paper, T = 30000."""
-    problem = problems.observer(name, T=30000, seed=seed)
+    problem = problems.observer(name, length=30000, seed=seed)
     count = iterations_to_merit(problem)
     print(f"observer of {name}, seed {seed}: {count} iterations, published {PUBLISHED[name]} - 1")
     if name == "thomas":  # the only one whose told components do not make it linear by stages
@@ -80,7 +80,7 @@ def test_observers_of_chaotic_flows(name, seed):
 @pytest.mark.parametrize("name", problems.FLOWS)
 def test_flows_themselves_defeat_newton(name):
     """The same table: 4243 (ABC) to 30000 iterations of T = 30000. Here most overflow."""
-    problem = problems.flow(name, T=30000)
+    problem = problems.flow(name, length=30000)
     options = {"steps": 30000, "guess": problem.guess, "max_iter": 30}
     with pytest.raises(prs.ConvergenceError) as caught:
         prs.solve(*problem[:4], method="newton", **options)
@@ -112,7 +112,7 @@ def test_cells_of_the_language_models(name, T, dtype):
 @pytest.mark.parametrize("seed", range(3))
 def test_two_well_langevin(seed):
     """Gonzalez et al. 2025: at most about 35 iterations at T = 10000."""
-    problem = problems.two_well_langevin(T=10000, seed=seed)
+    problem = problems.two_well_langevin(length=10000, seed=seed)
     count = iterations_to_merit(problem)
     print(f"two-well Langevin, seed {seed}: {count} iterations")
     assert 10 <= count <= 35
@@ -122,7 +122,7 @@ def test_two_well_langevin(seed):
 
 def test_van_der_pol_in_a_window():
     """The prototype of the moving window: T = 512 in 62 iterations, 3.7 evaluations a step."""
-    problem = problems.van_der_pol(T=512)
+    problem = problems.van_der_pol(length=512)
     arguments = {"steps": 512, "atol": 1e-8, "rtol": 0.0}
     solution = prs.solve(*problem[:4], method=prs.windowed(length=32), **arguments)
     per_step = solution.n_step_evaluations / 512

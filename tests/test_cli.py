@@ -20,9 +20,9 @@ from pararnn_solvers.bench.contestants import CONTESTANTS, Variant
 from pararnn_solvers.cli import bench as benchmark
 from pararnn_solvers.cli import files, main
 from pararnn_solvers.cli import solve as solving
-from pararnn_solvers.cli import text as built_in
 from pararnn_solvers.cli.references import parse_method
 from pararnn_solvers.linear import threads
+from pararnn_solvers.problems import text as built_in
 
 MODEL = """
 import numpy as np

@@ -16,14 +16,14 @@ import pararnn_solvers as prs
 ROOT = Path(prs.__file__).parent
 # A module imports from its own layer (a package) and from those before it.
 LAYERS = [
-    "typing", "errors", "arrays", "checks", "tree", "linear", "bidiagonal", "functions", "autodiff",
-    "compiled", "recurrence", "cells", "problems", "system", "sequences", "memory",
-    "plotting", "solvers",
-    "validation", "compilation", "progress", "sensitivities", "api", "stepping", "streaming",
-    "torch", "jax", "planning", "testing",
+    "typing", "errors", "arrays", "checks", "tree", "linear", "measure", "bidiagonal", "functions",
+    "autodiff", "compiled", "recurrence", "cells", "problems", "system", "growth", "sequences",
+    "memory", "plotting", "solvers",
+    "validation", "compilation", "progress", "sensitivities", "api", "comparison", "stepping",
+    "streaming", "torch", "jax", "planning", "diagnostics", "testing",
     "bench", "cli",
 ]  # fmt: skip
-HEAVY = ["numba", "matplotlib", "scipy.sparse", "cupy", "mpi4py", "tqdm", "torch", "jax"]
+HEAVY = ["numba", "matplotlib", "scipy.sparse", "cupy", "mpi4py", "tqdm", "pandas", "torch", "jax"]
 NUMBA = tuple(  # modules that exist to use it
     f"pararnn_solvers.{part}"
     for part in ("linear.numba_", "linear.simd", "linear.jit", "compiled.", "bench.numba_")

@@ -308,7 +308,7 @@ def test_float32_gradients_are_float32():
 
 
 def test_nothing_is_differentiated_beyond_256_parameters():
-    case = problems.mean_field_rnn(0.5, T=5, D=17)
+    case = problems.mean_field_rnn(0.5, length=5, D=17)
     solution = prs.solve(*case[:4])
     with pytest.raises(prs.InvalidInput, match=r"theta has 289 real entries; beyond 256 .*vjp="):
         prs.gradients(solution, np.ones((5, 17)))

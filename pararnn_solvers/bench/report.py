@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from pararnn_solvers.bench.cases import CASES, Case
 from pararnn_solvers.bench.contestants import CONTESTANTS, OURS
-from pararnn_solvers.bench.timing import Quartiles, Result
+from pararnn_solvers.bench.timing import Result
+from pararnn_solvers.measure import Quartiles, processor, significant
 
 Results = Mapping[str, Sequence[Result]]
 """The results of each case, by its name."""
@@ -68,13 +67,6 @@ def spread(quartiles: Quartiles, digits: int = 3) -> str:
     return f"{middle} ({low}–{high})"
 
 
-def significant(value: float, digits: int) -> str:
-    """Return a number with that many significant digits at least, and no exponent."""
-    if not 0 < value < math.inf:
-        return str(value)
-    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(value)))}f}"
-
-
 def as_json(results: Results, repeats: int, environment: Mapping[str, Any]) -> str:
     """Return everything as one JSON object; what was not measured is null."""
     cases = [
@@ -97,16 +89,6 @@ def numbers(record: dict[str, Any]) -> dict[str, Any]:
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in record.items()
     }
-
-
-def processor() -> str:
-    """Return the name of the processor, or what Python calls its kind."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [text.partition(":")[2].strip() for text in lines if text.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def failures(results: Results) -> list[str]:

@@ -1,14 +1,10 @@
-"""Times: every contestant is checked, then all take turns.
+"""Times: every contestant is checked, then all take turns (``measure.turns``).
 
-A turn times every contestant once, each turn starting with the next one, so that what else the
-machine does meets all alike; ratios are taken within a turn. Medians and quartiles are over turns.
-A short call is made once more before it is timed, as if in a loop: what others left in caches, and
-cores that had gone to sleep, would otherwise take longer than it does.
+Ratios are taken within a turn. Medians and quartiles are over turns.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,13 +20,7 @@ from pararnn_solvers.bench.contestants import (
     NotComparable,
     Variant,
 )
-
-PAUSE = 0.003
-"""Seconds between calls, in which the threads of the library that was called go to sleep."""
-SHORT = 0.1
-"""Seconds below which a call is warmed up in each turn."""
-Quartiles = tuple[float, float, float]
-"""25 %, 50 %, 75 %."""
+from pararnn_solvers.measure import Quartiles, quartiles, stopwatch, turns
 
 
 @dataclass(frozen=True)
@@ -130,29 +120,6 @@ def fastest(ways: Sequence[Entrant]) -> Entrant:
     return ways[int(np.argmin(least))]
 
 
-def stopwatch(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the seconds a call takes, and its result."""
-    start = time.perf_counter()
-    result = call()
-    return time.perf_counter() - start, result
-
-
-def turns(calls: Sequence[Callable[[], Any]], repeats: int) -> np.ndarray[Any, Any]:
-    """Return the seconds of each call (columns) in each turn (rows)."""
-    seconds = np.empty((repeats, len(calls)))
-    for turn in range(repeats):
-        for i in np.roll(np.arange(len(calls)), -turn).tolist():
-            time.sleep(PAUSE)
-            seconds[turn, i] = warm(calls[i])
-    return seconds
-
-
-def warm(call: Callable[[], Any]) -> float:
-    """Return the seconds a call takes; of a short one, those of the second call in a row."""
-    seconds = stopwatch(call)[0]
-    return seconds if seconds > SHORT else stopwatch(call)[0]
-
-
 def summarize(
     entrants: Sequence[Entrant], seconds: np.ndarray[Any, Any], case: Case
 ) -> list[Result]:
@@ -174,9 +141,3 @@ def summarize(
         )
         for i, one in enumerate(entrants)
     ]
-
-
-def quartiles(values: np.ndarray[Any, Any]) -> Quartiles:
-    """Return the quartiles."""
-    low, middle, high = np.percentile(values, [25, 50, 75])
-    return float(low), float(middle), float(high)

@@ -22,11 +22,12 @@ import numpy as np
 from pararnn_solvers.bench.cases import Case
 from pararnn_solvers.bench.check import difference
 from pararnn_solvers.bench.contestants import OURS, NotComparable, Variant
-from pararnn_solvers.bench.report import numbers, processor, significant, table
-from pararnn_solvers.bench.timing import Entrant, Result, fastest, stopwatch, summarize, turns
+from pararnn_solvers.bench.report import numbers, table
+from pararnn_solvers.bench.timing import Entrant, Result, fastest, summarize
 from pararnn_solvers.bench.torch_loop import on_threads
 from pararnn_solvers.cells import diagonal_gru
 from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.measure import processor, significant, stopwatch, turns
 
 CASE = Case(
     "training",

@@ -83,6 +83,13 @@ def recurrence_of(cell: Any, theta: Any) -> Recurrence:
     cell : str or module
     theta : NamedTuple
         Parameters of that cell.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> theta = load('block_gru').init(np.random.default_rng(0), 3, 8, heads=2)
+    >>> recurrence_of('block_gru', theta).block_size
+    4
     """
     found: Any = load(cell).recurrence
     made: Recurrence = found if isinstance(found, Recurrence) else found(theta)

@@ -68,6 +68,10 @@ def run(argv: list[str]) -> int:
         from pararnn_solvers.cli.info import print_info
 
         return print_info(args.json)
+    if args.command == "compare":
+        from pararnn_solvers.cli.compare import run_compare
+
+        return run_compare(args)
     if args.command == "bench":
         from pararnn_solvers.cli.bench import run_bench
 

@@ -29,6 +29,8 @@ examples:
       your own step(h, x, theta), written in NumPy, over the rows of x.csv
   pararnn-solvers solve --recurrence model.py:step --input x.npy --theta theta.npz \\
       --block-size 1 --method "windowed(newton(), 256)" --compare
+  pararnn-solvers compare two_well_langevin --method newton --method "newton(chunk=64)"
+      methods side by side on a model problem: iterations, time, memory, error
   pararnn-solvers bench --case 64-channels --plot bench.png
       this package against Numba, JAX and PyTorch, as far as they are installed
   pararnn-solvers bench --backend cupy --json gpu.json --plot gpu
@@ -45,6 +47,12 @@ SOLVE = f"""\
 
 Without --input and --recurrence: a diagonal GRU (ParaGRU) with random weights over the English
 text that ships with Python, one step a byte. With --input FILE.txt alone: over that text."""
+
+COMPARE = """\
+Run several methods, with one or several backends, on one problem: status, iterations, evaluations,
+time (median and quartiles over turns that all take), memory at the peak, error against the rollout,
+residual. The problem is a name out of --list, or what --input and --recurrence say as for "solve".
+Without any: a diagonal GRU over 10000 bytes of English text."""
 
 BENCH = """\
 Time this package against what else computes a recurrence on this machine: loops in NumPy, Numba and
@@ -117,6 +125,8 @@ def build_parser() -> Parser:
     add_problem(solve.add_argument_group("the recurrence"))
     add_solver(solve.add_argument_group("how to solve it"))
     add_results(solve.add_argument_group("what to do with the result"))
+    text = "methods and backends side by side on one problem"
+    add_compare(commands.add_parser("compare", help=text, description=COMPARE, **layout))
     text = "time this package against plain loops, PyTorch and JAX, where installed"
     bench = commands.add_parser("bench", help=text, description=BENCH, **layout)
     add_bench(bench)
@@ -186,6 +196,11 @@ def add_solver(group: Any) -> None:
         default="auto",
         help=f"of the linear recurrences: auto, {', '.join(linear.BACKENDS)}; default auto",
     )
+    add_stopping(group)
+
+
+def add_stopping(group: Any) -> None:
+    """Add when an iteration stops."""
     for name in ("--atol", "--rtol"):
         group.add_argument(
             name,
@@ -217,6 +232,54 @@ def add_results(group: Any) -> None:
         help="compare with a plain NumPy loop over the steps, and time it; default: only for the "
         "text that ships with Python",
     )
+
+
+def add_compare(parser: Any) -> None:
+    """Add the problem by name, what is compared on it, and the forms of the table."""
+    parser.add_argument("problem", nargs="?", metavar="PROBLEM", help="a name out of --list")
+    parser.add_argument("--list", action="store_true", help="list the problems, and stop")
+    parser.add_argument(
+        "--length", type=whole, metavar="T", help="steps of PROBLEM; default those of its source"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="of the numbers drawn for PROBLEM; default 0"
+    )
+    add_problem(parser.add_argument_group("a recurrence of your own"))
+    group = parser.add_argument_group("what is compared")
+    group.add_argument(
+        "--method",
+        action="append",
+        metavar="METHOD",
+        help=f"repeatable: {', '.join(solvers.METHODS)}; with arguments: 'newton(chunk=64)'; "
+        "default six of them",
+    )
+    group.add_argument(
+        "--backend",
+        action="append",
+        metavar="NAME",
+        help=f"repeatable: auto, {', '.join(linear.BACKENDS)}; default auto. With cupy alone the "
+        "arrays are moved to the device",
+    )
+    group.add_argument(
+        "--repeats", type=whole, default=5, metavar="N", help="turns to time; default 5"
+    )
+    group.add_argument(
+        "--budget",
+        type=tolerance,
+        default=1.0,
+        metavar="SECONDS",
+        help="a row that has taken so long is left out of later turns; default 1",
+    )
+    add_stopping(group)
+    group = parser.add_argument_group("what to do with the result")
+    forms = group.add_mutually_exclusive_group()
+    for form in ("json", "csv", "markdown"):
+        text = f"print the table as {form} on stdout and nothing else"
+        forms.add_argument(f"--{form}", dest="form", action="store_const", const=form, help=text)
+    group.add_argument(
+        "--plot", metavar="FILE", help="draw residuals and times: .png, .svg or .pdf"
+    )
+    group.add_argument("--force", action="store_true", help="overwrite --plot")
 
 
 def add_bench(parser: Any) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers.cells import diagonal_gru
-from pararnn_solvers.cli import text as built_in
 from pararnn_solvers.cli.files import (
     STDIN,
     read_array,
@@ -21,6 +20,7 @@ from pararnn_solvers.cli.files import (
 )
 from pararnn_solvers.cli.references import import_recurrence
 from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.problems import text as built_in
 from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.typing import Array
 

@@ -128,10 +128,7 @@ def solve(problem: Problem, options: dict[str, Any], **more: Any) -> Solution:
     """Call the package's ``solve``; for the backend cupy, on copies of the arrays on a device."""
     x, h0, theta = problem.x, problem.h0, problem.theta
     if options["backend"] == "cupy":
-        copy = cuda.cupy().asarray
-        leaves, rebuild = tree.flatten(theta)
-        theta = rebuild([copy(a) if isinstance(a, np.ndarray) else a for a in leaves])
-        x, h0 = None if x is None else copy(x), copy(h0)
+        x, h0, theta = on_device(x, h0, theta)
     return api.solve(
         problem.recurrence,
         x,
@@ -141,6 +138,14 @@ def solve(problem: Problem, options: dict[str, Any], **more: Any) -> Solution:
         **options,
         **more,
     )
+
+
+def on_device(x: Any, h0: Any, theta: Any) -> tuple[Any, Any, Any]:
+    """Return copies of the arrays on the current device."""
+    copy = cuda.cupy().asarray
+    leaves, rebuild = tree.flatten(theta)
+    theta = rebuild([copy(a) if isinstance(a, np.ndarray) else a for a in leaves])
+    return None if x is None else copy(x), copy(h0), theta
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:

@@ -47,6 +47,14 @@ class Scan(Protocol):
     -------
     ndarray, of the shape and dtype of ``rhs``
         A new C-contiguous array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scan = load('numba')
+    >>> blocks, rhs = np.full((3, 1, 1, 1), 0.5), np.ones((3, 1))
+    >>> scan(blocks, rhs, adjoint=True).ravel()
+    array([1.75, 1.5 , 1.  ])
     """
 
     def __call__(
@@ -99,6 +107,11 @@ def availability() -> dict[str, str | None]:
     """Return, for every registered backend, None when it can run or else the reason why not.
 
     Cost: imports the module of every backend.
+
+    Examples
+    --------
+    >>> availability()['sequential'] is None
+    True
     """
 
     def reason(name: str) -> str | None:
@@ -121,6 +134,11 @@ def discover_backends() -> list[str]:
     ------
     InvalidInput
         Two places claim one name.
+
+    Examples
+    --------
+    >>> isinstance(discover_backends(), list)  # names that other packages announce
+    True
     """
     names = []
     for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):

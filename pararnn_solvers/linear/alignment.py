@@ -61,6 +61,11 @@ def _borrowed(size: int) -> NDArray[np.uint8]:
     return np.asarray(_Loan(np.empty(size, np.uint8)))
 
 
+def forget() -> None:
+    """Give back the memory that waits to be used again."""
+    _waiting.clear()
+
+
 def zeros(shape: Any, dtype: Any) -> NDArray[Any]:
     """Return the same, filled with zeros."""
     array = empty(shape, dtype)

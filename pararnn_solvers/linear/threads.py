@@ -63,7 +63,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def num_threads() -> int:
-    """Return how many threads a kernel may use: by default the cores this process may run on."""
+    """Return how many threads a kernel may use: by default the cores this process may run on.
+
+    Examples
+    --------
+    >>> num_threads() >= 1
+    True
+    """
     return _state.size
 
 
@@ -79,6 +85,14 @@ def set_num_threads(n: int) -> None:
     ------
     InvalidInput
         ``n`` is not a positive integer.
+
+    Examples
+    --------
+    >>> before = num_threads()
+    >>> set_num_threads(1)
+    >>> num_threads()
+    1
+    >>> set_num_threads(before)
     """
     global _state
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:

@@ -25,6 +25,11 @@ class Cell(NamedTuple):
     step, linearized, adjoint : int
         Operations of f, of f with its Jacobian, and of the products with all derivatives, sums
         over time included. Each sum, product and function (sigmoid, tanh) is one, as in a trace.
+
+    Examples
+    --------
+    >>> CELLS['diagonal_gru'].gates
+    3
     """
 
     components: int
@@ -90,6 +95,11 @@ class Model:
     Raises
     ------
     InvalidInput
+
+    Examples
+    --------
+    >>> Model(1024, 24).width
+    1024
     """
 
     width: int

@@ -32,6 +32,13 @@ class Gradients(NamedTuple):
     """``dL/dtheta`` (nested as theta is), ``dL/dx`` (as x) and ``dL/dh_0`` (as h0).
 
     Arrays of NumPy, or of CuPy where the states are on a device.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> sol = prs.solve(lambda h, x, a: a * h + x, np.ones((3, 1)), np.zeros(1), np.array(0.5))
+    >>> prs.gradients(sol, np.ones((3, 1))).h0
+    array([0.875])
     """
 
     theta: Any
@@ -71,6 +78,13 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
     time.
 
     Source: Griewank & Walther 2008, chapter 3; Danieli et al. 2025 (arXiv 2510.21450), section 3.3.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> sol = prs.solve(lambda h, x, a: a * h + x, np.ones((3, 1)), np.zeros(1), np.array(0.5))
+    >>> prs.gradients(sol, np.ones((3, 1))).x.ravel()
+    array([1.75, 1.5 , 1.  ])
     """
     dh, sequences = like("dh", dh, solution.h), solution.sequences
     with where_arrays_are(solution.system, "gradients"):

@@ -45,6 +45,13 @@ def jvp(
     Notes
     -----
     Cost: one evaluation with k tangents, one with a single tangent, and one linear recurrence.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> sol = prs.solve(lambda h, x, a: a * h + x, np.ones((3, 1)), np.zeros(1), np.array(0.5))
+    >>> prs.jvp(sol, dh0=np.ones(1)).ravel()
+    array([0.5  , 0.25 , 0.125])
     """
     system, h, sequences = solution.system, solution.h, solution.sequences
     with where_arrays_are(system, "jvp"):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from pararnn_solvers import arrays, memory
+from pararnn_solvers.growth import growth_rate
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.solvers.compiled_shooting import CompiledShooting
 from pararnn_solvers.solvers.methods import newton, windowed
@@ -184,29 +184,24 @@ def finish_windowed(
 def largest_exponent(system: System) -> float:
     """Estimate the largest Lyapunov exponent per step on the first 100 steps.
 
-    One random perturbation of each sequence is carried along the rollout and renormalized; the
-    estimate is the mean logarithm of its growth, of the sequence where that is greatest. It can err
-    either way: too high by a transient, too low where growth begins after the steps probed (the
-    Sprott B flow is taken for contracting).
+    Of the sequence where it is greatest. It can err either way: too high by a transient, too low
+    where growth begins after the steps probed (the Sprott B flow is taken for contracting).
 
     Source: Benettin et al. 1980; for parallel evaluation Gonzalez et al. 2025 (arXiv 2508.16817).
     """
-    steps = min(PROBE_STEPS, system.shape[0])
-    state = system.h0
-    v = arrays.beside(np.random.default_rng(0).standard_normal(state.shape), state)
-    growth = np.zeros_like(v[:, 0])
-    with np.errstate(all="ignore"):
-        v /= np.linalg.norm(v, axis=-1, keepdims=True)
-        for t in range(steps):
-            x = None if system.x is None else system.x[t]
-            along = partial(system.recurrence.tangent, v[None].astype(state.dtype))
-            state, (v,) = system.apply(along, state, x)
-            norm = np.linalg.norm(v, axis=-1, keepdims=True)
-            growth += np.log(norm[:, 0])
-            v = np.where(norm > 0, v / norm, v)
-    return float(np.max(arrays.on_host(growth), initial=-np.inf)) / max(1, steps)
+    rates = growth_rate(system, min(PROBE_STEPS, system.shape[0]))
+    return float(np.max(arrays.on_host(rates), initial=-np.inf))
 
 
 def auto() -> Auto:
-    """Choose by a stated policy; see :class:`Auto`."""
+    """Choose by a stated policy; see :class:`Auto`.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method=prs.auto()).method
+    'newton()'
+    """
     return Auto()

@@ -24,7 +24,16 @@ def zeros(system: System) -> Array:
 
 
 def repeat_h0(system: System) -> Array:
-    """Return ``h_t = h_0``."""
+    """Return ``h_t = h_0``.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method='newton', guess=prs.repeat_h0).n_iter
+    4
+    """
     h = system.empty()
     h[...] = system.h0
     return h
@@ -34,13 +43,31 @@ def from_zero(system: System) -> Array:
     """Return ``h_t = f(0, x_t)``, or ``h_0`` where that is not finite.
 
     Source: Danieli et al. 2025 (arXiv 2510.21450), section 3.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method='newton', guess=prs.from_zero).n_iter
+    4
     """
     f = system.evaluate(zeros(system))
     return f if all_finite(f) else np.where(np.isfinite(f), f, system.h0)
 
 
 def jacobi_sweeps(n: int, start: Guess = from_zero) -> Guess:
-    """Improve `start` by n sweeps ``h_t <- f(h_{t-1}, x_t)``, all steps at once."""
+    """Improve `start` by n sweeps ``h_t <- f(h_{t-1}, x_t)``, all steps at once.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> guess = prs.jacobi_sweeps(5)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method='newton', guess=guess).n_iter
+    2
+    """
 
     def guess(system: System) -> Array:
         h = start(system)
@@ -52,7 +79,17 @@ def jacobi_sweeps(n: int, start: Guess = from_zero) -> Guess:
 
 
 def picard_sweeps(n: int, start: Guess = from_zero) -> Guess:
-    """Improve `start` by n sweeps ``h_t <- h_0 + sum_{s<=t} (f(h_{s-1}, x_s) - h_{s-1})``."""
+    """Improve `start` by n sweeps ``h_t <- h_0 + sum_{s<=t} (f(h_{s-1}, x_s) - h_{s-1})``.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> guess = prs.picard_sweeps(1)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method='newton', guess=guess).n_iter
+    4
+    """
 
     def guess(system: System) -> Array:
         h = start(system)

@@ -39,6 +39,14 @@ def exact(iterate: Iterate) -> Array:
     """Return the blocks ``A_t = df/dh`` at ``(h_{t-1}, x_t)``: Newton's method.
 
     Source: Danieli et al. 2025 (arXiv 2510.21450), eq. 3; Lim et al. 2023 (DEER).
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method=prs.newton(linearization=prs.exact)).n_iter
+    4
     """
     return iterate.system.linearize(iterate.h)
 
@@ -57,6 +65,15 @@ class block_diagonal:
         blocks a few time steps at a time.
 
     Source: Gonzalez et al. 2024 (arXiv 2407.19115), quasi-DEER.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None] * np.ones(2)
+    >>> W = np.array([[0.5, 0.1], [0.1, 0.5]])
+    >>> method = prs.quasi_newton(prs.block_diagonal(2))
+    >>> prs.solve(lambda h, x, W: np.tanh(h @ W + x), x, np.zeros(2), W, method=method).n_iter
+    4
     """
 
     k: int
@@ -79,7 +96,17 @@ class block_diagonal:
 
 
 def diagonal(iterate: Iterate) -> Array:
-    """Keep the diagonal of df/dh: ``block_diagonal(1)``."""
+    """Keep the diagonal of df/dh: ``block_diagonal(1)``.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None] * np.ones(2)
+    >>> W = np.array([[0.5, 0.1], [0.1, 0.5]])
+    >>> method = prs.newton(linearization=prs.diagonal)
+    >>> prs.solve(lambda h, x, W: np.tanh(h @ W + x), x, np.zeros(2), W, method=method).n_iter
+    10
+    """
     return block_diagonal(1)(iterate)
 
 
@@ -110,6 +137,15 @@ class hutchinson:
     Cost: `probes` tangent directions, whatever the size of the state.
 
     Source: Bekas, Kokiopoulou & Saad 2007, "An estimator for the diagonal of a matrix".
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None] * np.ones(2)
+    >>> W = np.array([[0.5, 0.1], [0.1, 0.5]])
+    >>> method = prs.quasi_newton(prs.hutchinson(2))
+    >>> prs.solve(lambda h, x, W: np.tanh(h @ W + x), x, np.zeros(2), W, method=method).n_iter
+    5
     """
 
     probes: int = 1
@@ -137,6 +173,14 @@ class scaled:
     """Shrink the blocks of `base` to ``(1 - s) A``: between Newton (s = 0) and Jacobi (s = 1).
 
     Source: Gonzalez et al. 2024 (arXiv 2407.19115), where it is the filter form of ELK.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method=prs.quasi_newton(prs.scaled(0.1))).n_iter
+    8
     """
 
     s: float
@@ -158,6 +202,14 @@ class clipped:
 
     With ``bound <= 1`` no error grows along the linear recurrence. A diagonal is clipped to
     ``[-bound, bound]``.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method=prs.quasi_newton(prs.clipped(0.9))).n_iter
+    4
     """
 
     bound: float = 1.0
@@ -177,7 +229,16 @@ class clipped:
 
 @dataclass(frozen=True)
 class frozen:
-    """Linearize once by `base`, at the guess, and keep it: the chord method's choice."""
+    """Linearize once by `base`, at the guess, and keep it: the chord method's choice.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method=prs.newton(linearization=prs.frozen())).n_iter
+    8
+    """
 
     base: Linearization = exact
 
@@ -199,6 +260,14 @@ class secant:
     Cost: no derivative after the first iteration.
 
     Source: Broyden 1965; Schubert 1970 for systems with a known sparsity.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method=prs.newton(linearization=prs.secant())).n_iter
+    4
     """
 
     base: Linearization = exact
@@ -223,12 +292,30 @@ class secant:
 
 
 def identity(iterate: Iterate) -> Array:
-    """Return ``A = I``: Picard iteration, a running sum of the residuals."""
+    """Return ``A = I``: Picard iteration, a running sum of the residuals.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> step = lambda h, x, _: h - 0.01 * h**3
+    >>> method = prs.newton(linearization=prs.identity)
+    >>> prs.solve(step, None, np.ones(1), steps=50, method=method).n_iter
+    13
+    """
     h = iterate.h
     return np.ones_like(h, order="C", shape=(*h.shape[:-1], 1, 1, h.shape[-1]))
 
 
 def zero(iterate: Iterate) -> Array:
-    """Return ``A = 0``: Jacobi iteration, ``h_t <- f(h_{t-1}, x_t)`` at all steps at once."""
+    """Return ``A = 0``: Jacobi iteration, ``h_t <- f(h_{t-1}, x_t)`` at all steps at once.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method=prs.newton(linearization=prs.zero)).n_iter
+    21
+    """
     h = iterate.h
     return np.zeros_like(h, order="C", shape=(*h.shape[:-1], 1, 1, h.shape[-1]))

@@ -42,6 +42,14 @@ class Newton:
     and one linear recurrence; all parallel over time.
 
     Source: Danieli et al. 2025 (arXiv 2510.21450), algorithm 1; Lim et al. 2023 (arXiv 2309.12252).
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method=prs.Newton()).n_iter
+    4
     """
 
     linearization: Linearization = exact

@@ -89,7 +89,16 @@ def finite_sequences(h: Array) -> Array:
 
 
 def sequential() -> Sequential:
-    """Compute one step after another, exact to rounding: for expansive recurrences."""
+    """Compute one step after another, exact to rounding: for expansive recurrences.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method=prs.sequential()).status.name
+    'SEQUENTIAL'
+    """
     return Sequential()
 
 

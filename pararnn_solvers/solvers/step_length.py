@@ -49,7 +49,16 @@ def direction(iterate: Iterate, scan: Scan) -> Array:
 
 
 def full_step(iterate: Iterate, scan: Scan) -> Iterate:
-    """Take ``h + delta``, whose first state is ``f(h_0, x_1)`` whatever it was before."""
+    """Take ``h + delta``, whose first state is ``f(h_0, x_1)`` whatever it was before.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method=prs.newton(step_length=prs.full_step)).n_iter
+    4
+    """
     delta = direction(iterate, scan)
     h = iterate.h + delta
     h[0] = iterate.f[0]  # without the rounding of a guess that may have been far off
@@ -58,7 +67,16 @@ def full_step(iterate: Iterate, scan: Scan) -> Iterate:
 
 @dataclass(frozen=True)
 class relaxed:
-    """Take ``h + omega delta``, with ``0 < omega < 2``."""
+    """Take ``h + omega delta``, with ``0 < omega < 2``.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method=prs.newton(step_length=prs.relaxed(0.5))).n_iter
+    38
+    """
 
     omega: float
 
@@ -95,6 +113,14 @@ def backtracking(
     ``alpha >= least`` meets it stays where it is and is reported as stalled.
 
     Source: Armijo 1966; Dennis & Schnabel 1983, algorithm A6.3.1.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method=prs.newton(step_length=prs.backtracking)).n_iter
+    4
     """
     require_armijo(c, shrink)
     require_number("least", least, lambda alpha: 0 < alpha <= 1, "a step between 0 and 1")
@@ -130,6 +156,15 @@ class anderson_mixing:
     Memory: 2 m trajectories. Loses the exact prefix.
 
     Source: Anderson 1965; Walker & Ni 2011, "Anderson acceleration for fixed-point iterations".
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> method = prs.Newton(prs.zero, prs.anderson_mixing(3))
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method=method).n_iter
+    20
     """
 
     m: int

@@ -13,7 +13,15 @@ from pararnn_solvers.typing import Array
 
 
 class Status(Enum):
-    """How the solve of one sequence ended, from best to worst; the value is the message."""
+    """How the solve of one sequence ended, from best to worst; the value is the message.
+
+    Examples
+    --------
+    >>> Status.CONVERGED.success, Status.MAX_ITER.success
+    (True, False)
+    >>> Status.MAX_ITER.value
+    'the iteration limit was reached before the tolerance'
+    """
 
     CONVERGED = "every residual of the returned states meets the tolerance"
     SEQUENTIAL = "computed step by step (rollout), exact to rounding"
@@ -44,6 +52,13 @@ class Stopping:
     -----
     The test at one step looks at that step alone, so a huge transient state elsewhere cannot
     loosen it; together the steps imply ``|F| <= atol + rtol |h|`` for the whole sequence.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> atol, rtol = Stopping().bounds(np.float64)
+    >>> f'{atol:.1e}'
+    '1.8e-12'
     """
 
     atol: float | None = None

@@ -104,6 +104,14 @@ def trust_region(
 
     Source: Moré 1978; Madsen, Nielsen & Tingleff 2004, section 3.2. As a parallel method for
     recurrences: Gonzalez et al. 2024 (arXiv 2407.19115), ELK, with ``damping = 1/sigma^2``.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> prs.solve(step, x, np.zeros(1), 0.5, method=prs.newton(step_length=prs.trust_region)).n_iter
+    5
     """
     require_damping("initial", initial)
     require_damping("largest", largest)

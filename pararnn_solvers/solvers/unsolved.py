@@ -32,6 +32,19 @@ class State:
         Greatest residual of each sequence in the maximum norm, so far as it was iterated.
     converged_steps : int
         All sequences meet the tolerance up to here.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> x = np.sin(np.arange(50.0))[:, None]
+    >>> step = lambda h, x, a: np.tanh(a * h + x)
+    >>> def watch(state): print(state.n_iter, state.converged_steps)
+    >>> sol = prs.solve(step, x, np.zeros(1), 0.5, method='newton', callback=watch)
+    0 2
+    1 3
+    2 4
+    3 6
+    4 50
     """
 
     n_iter: int

@@ -23,6 +23,11 @@ class CheckFailed(AssertionError):
     promised, seen, remedy : str
         What holds for every correct object of this kind; the offending index and both values;
         what to do.
+
+    Examples
+    --------
+    >>> CheckFailed('f keeps shapes', 'shape (3,)', 'return (..., d)').remedy
+    'return (..., d)'
     """
 
     def __init__(self, promised: str, seen: str, remedy: str) -> None:
@@ -34,11 +39,23 @@ class CheckFailed(AssertionError):
 
 
 class Inapplicable(Exception):
-    """A check has nothing to look at here; the message says why. The check is skipped."""
+    """A check has nothing to look at here; the message says why. The check is skipped.
+
+    Examples
+    --------
+    >>> str(Inapplicable('there is no jacobian= to compare'))
+    'there is no jacobian= to compare'
+    """
 
 
 class CheckWarning(UserWarning):
-    """What ``on_failure="warn"`` emits for each failed check."""
+    """What ``on_failure="warn"`` emits for each failed check.
+
+    Examples
+    --------
+    >>> issubclass(CheckWarning, UserWarning)
+    True
+    """
 
 
 @dataclass(frozen=True)
@@ -53,6 +70,11 @@ class CheckResult:
     message : str
         What a failure, or the reason to skip, says; for some checks what was measured.
     seconds : float
+
+    Examples
+    --------
+    >>> CheckResult('shapes', 'passed', '', 0.1).outcome
+    'passed'
     """
 
     name: str
@@ -68,6 +90,12 @@ class CheckFailures(AssertionError):
     ----------
     results : list of CheckResult
         Of all checks.
+
+    Examples
+    --------
+    >>> failed = CheckResult('shapes', 'failed', 'what was seen', 0.1)
+    >>> str(CheckFailures([failed])).splitlines()[0]
+    '1 of 1 checks failed'
     """
 
     def __init__(self, results: list[CheckResult]) -> None:

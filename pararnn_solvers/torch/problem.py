@@ -44,6 +44,11 @@ class Statistics:
         Solves that did not converge.
     fallbacks : int
         Those of them that were computed step by step instead (``on_failure="sequential"``).
+
+    Examples
+    --------
+    >>> Statistics().solves
+    0
     """
 
     solves: int = 0

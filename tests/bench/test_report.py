@@ -1,7 +1,5 @@
 import json
 
-import pytest
-
 from pararnn_solvers.bench import report
 from pararnn_solvers.bench.cases import CASES
 from pararnn_solvers.bench.contestants import CONTESTANTS, OURS
@@ -29,15 +27,6 @@ def test_the_table():
     assert note == "  * timed on the first 4096 steps only"
 
 
-@pytest.mark.parametrize(
-    "value, digits, text",
-    [(12345.6, 3, "12346"), (123.4, 3, "123"), (12.34, 3, "12.3"), (0.01234, 2, "0.012"),
-     (0.0, 3, "0.0"), (float("inf"), 2, "inf")],
-)  # fmt: skip
-def test_significant_digits(value, digits, text):
-    assert report.significant(value, digits) == text
-
-
 def test_the_json_object():
     read = json.loads(report.as_json(RESULTS, 5, {"threads": 2}))
     assert read["repeats"] == 5 and read["unit"] == "ns per step and channel"
@@ -62,8 +51,3 @@ def test_the_list_names_everyone(monkeypatch):
     text = report.listing()
     assert all(name in text for name in (*CASES, *CONTESTANTS))
     assert "not installed: package_that_is_missing" in text
-
-
-def test_the_processor_without_linux(monkeypatch, tmp_path):
-    monkeypatch.setattr(report, "Path", lambda name: tmp_path / "nothing")
-    assert report.processor()

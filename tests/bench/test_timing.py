@@ -24,15 +24,6 @@ def test_contestants_are_timed_in_turns():
     assert first.ratio == (1, 1, 1) and first.reason
 
 
-def test_a_short_call_is_warmed_up_and_a_long_one_is_not(monkeypatch):
-    calls = []
-    assert 0 < timing.warm(lambda: calls.append(1)) < timing.SHORT
-    assert len(calls) == 2
-    monkeypatch.setattr(timing, "SHORT", 0.0)
-    assert timing.warm(lambda: calls.append(1)) > 0
-    assert len(calls) == 3
-
-
 def test_a_wrong_contestant_is_not_timed(monkeypatch):
     calls = []
 
@@ -91,10 +82,3 @@ def test_the_fastest_variant_counts():
         for note, n in (("slow", 3_000_000), ("fast", 3))
     ]
     assert timing.fastest(ways).note == "fast"
-
-
-def test_every_turn_starts_with_the_next_contestant():
-    order = []
-    calls = [lambda i=i: order.append(i) for i in range(3)]
-    assert timing.turns(calls, 3).shape == (3, 3)
-    assert order == [0, 0, 1, 1, 2, 2, 1, 1, 2, 2, 0, 0, 2, 2, 0, 0, 1, 1]  # each warmed up

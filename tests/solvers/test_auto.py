@@ -15,7 +15,7 @@ def solve_problem(problem, **options):
 
 
 def test_an_expansive_recurrence_is_computed_step_by_step():
-    solution = solve_problem(problems.logistic_map(3.9, T=200))
+    solution = solve_problem(problems.logistic_map(3.9, length=200))
     assert solution.status is prs.Status.SEQUENTIAL
     assert solution.method == "sequential()"
     assert solution.note.startswith("auto: perturbations change by exp(+0.")
@@ -24,7 +24,7 @@ def test_an_expansive_recurrence_is_computed_step_by_step():
 
 def test_growth_counts_over_the_whole_trajectory():
     """exp(0.5 a step) is no obstacle over a few steps."""
-    solution = solve_problem(problems.logistic_map(3.9, T=20), guess="zeros")
+    solution = solve_problem(problems.logistic_map(3.9, length=20), guess="zeros")
     assert solution.status is prs.Status.CONVERGED
     assert solution.method.startswith("newton()")
 
@@ -75,7 +75,7 @@ def test_a_few_steps_are_made_one_by_one(T):
 
 
 def test_what_newton_does_not_solve_goes_to_a_window():
-    problem = problems.van_der_pol(T=512)
+    problem = problems.van_der_pol(length=512)
     solution = solve_problem(problem)
     assert solution.status is prs.Status.CONVERGED
     assert solution.method == "newton(), then newton(window=256)"
@@ -85,7 +85,7 @@ def test_what_newton_does_not_solve_goes_to_a_window():
 
 
 def test_a_trajectory_shorter_than_the_window_is_given_to_it_too():
-    problem = problems.logistic_map(3.5, T=200)
+    problem = problems.logistic_map(3.5, length=200)
     solution = solve_problem(problem)
     assert solution.status is prs.Status.CONVERGED
     np.testing.assert_allclose(solution.h, prs.rollout(*problem[:4], steps=200), rtol=0, atol=1e-11)
@@ -93,7 +93,7 @@ def test_a_trajectory_shorter_than_the_window_is_given_to_it_too():
 
 def test_only_the_sequences_that_failed_are_given_to_the_window():
     """The first is solved by Newton's method, the second overflows."""
-    problem = problems.van_der_pol(T=512)
+    problem = problems.van_der_pol(length=512)
     h0 = np.array([[0.0, 0.0], [1.0, 0.0]])
     solution = prs.solve(problem.recurrence, None, h0, 1.0, steps=512)
     assert "1 sequence(s) ended as DIVERGED" in solution.note
@@ -195,6 +195,6 @@ def test_steps_that_compute_many_numbers_are_taken_one_by_one(batch, steps, meth
 
 def test_the_probe_can_be_misled_as_its_docstring_says():
     """Sprott B's exponent is +0.2 a unit of time; its first unit contracts."""
-    problem = problems.flow("sprott_b", T=100)
+    problem = problems.flow("sprott_b", length=100)
     system = System(problem.recurrence, None, problem.h0[None], problem.theta, 100)
     assert auto.largest_exponent(system) < 0

@@ -137,11 +137,11 @@ def test_same_inputs_give_the_same_bits():
 # What fails on which problem, from the default guess in 100 iterations, and how it says so.
 DIVERGED, MAX_ITER, STALLED = prs.Status.DIVERGED, prs.Status.MAX_ITER, prs.Status.STALLED
 HARD = {
-    "van der pol": problems.van_der_pol(T=512),
-    "lorenz": problems.lorenz63(T=512),
-    "logistic 3.5": problems.logistic_map(3.5, T=200),
-    "mean field 1.2": problems.mean_field_rnn(1.2, T=200),
-    "mean field 1.6": problems.mean_field_rnn(1.6, T=200),
+    "van der pol": problems.van_der_pol(length=512),
+    "lorenz": problems.lorenz63(length=512),
+    "logistic 3.5": problems.logistic_map(3.5, length=200),
+    "mean field 1.2": problems.mean_field_rnn(1.2, length=200),
+    "mean field 1.6": problems.mean_field_rnn(1.6, length=200),
 }
 KNOWN_BAD = [
     ("newton", "van der pol", DIVERGED),

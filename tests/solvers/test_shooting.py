@@ -58,7 +58,7 @@ def test_the_residual_of_the_returned_states_meets_the_tolerance(atol):
 
 
 def test_fewer_unknowns_take_fewer_iterations():
-    problem = problems.long_memory_lstm(T=512)
+    problem = problems.long_memory_lstm(length=512)
     n_iter = [
         prs.solve(*problem[:4], method=prs.newton(chunk=chunk)).n_iter for chunk in (1, 16, 64)
     ]

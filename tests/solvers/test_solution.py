@@ -52,7 +52,7 @@ def attempt_step(step, x, guess):
 
 
 def test_the_error_bound_of_a_chaotic_trajectory_is_huge():
-    problem = problems.logistic_map(3.9, T=200)
+    problem = problems.logistic_map(3.9, length=200)
     solution = prs.solve(*problem[:4], steps=200, method="windowed")
     assert solution.error_bound().max() > 1
     assert solution.error_bound()[0].max() < 1e-10
@@ -122,7 +122,7 @@ def test_a_plot_of_nothing_or_of_exact_zeros(T):
 
 
 def test_a_plot_of_an_overflow():
-    problem = problems.van_der_pol(T=300)
+    problem = problems.van_der_pol(length=300)
     with pytest.raises(prs.ConvergenceError) as caught:
         prs.solve(*problem[:4], steps=300, method="newton")
     assert "diverged" in caught.value.solution.plot().get_title()

@@ -228,7 +228,7 @@ def test_a_sequence_that_waits_for_the_window_is_not_iterated():
 
 
 def test_a_hard_sequence_does_not_use_up_the_iterations_of_another():
-    problem = van_der_pol(T=128)
+    problem = van_der_pol(length=128)
     h0 = np.array([[1.0, 0.0], [2.0, 0.5], [0.0, 0.1]])
     method = prs.windowed(prs.levenberg_marquardt(), length=16)
     together = prs.solve(

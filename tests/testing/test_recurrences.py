@@ -131,7 +131,7 @@ def test_any_size(shape):
 
 EXPANSIVE = {
     "logistic map": problems.logistic_map(3.9),
-    "mean field": problems.mean_field_rnn(3.0, T=16, D=8),
+    "mean field": problems.mean_field_rnn(3.0, length=16, D=8),
     "Van der Pol": problems.van_der_pol(),
 }
 

@@ -12,7 +12,8 @@ from pararnn_solvers.bench.gpu import targets
 from pararnn_solvers.bench.gpu.cases import COPY, OURS, ROWS, Row, least_bytes
 from pararnn_solvers.bench.gpu.contestants import CONTESTANTS
 from pararnn_solvers.bench.gpu.timing import Result, bandwidth
-from pararnn_solvers.bench.report import describe, numbers, significant, spread
+from pararnn_solvers.bench.report import describe, numbers, spread
+from pararnn_solvers.measure import significant
 
 Results = Mapping[str, Sequence[Result]]
 """The results of each case, by its name."""

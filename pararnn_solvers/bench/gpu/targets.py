@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pararnn_solvers.bench.gpu.cases import COPY, GRADIENT, MAP, SCAN, SOLVE
 from pararnn_solvers.bench.gpu.timing import Result, ratio
-from pararnn_solvers.bench.report import significant
+from pararnn_solvers.measure import significant
 
 
 class Target(NamedTuple):

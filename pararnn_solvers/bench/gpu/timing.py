@@ -26,8 +26,8 @@ from pararnn_solvers.bench.gpu import work as works
 from pararnn_solvers.bench.gpu.cases import COPY, OURS, Row, least_bytes
 from pararnn_solvers.bench.gpu.contestants import CONTESTANTS
 from pararnn_solvers.bench.gpu.work import Work
-from pararnn_solvers.bench.timing import Quartiles
 from pararnn_solvers.linear import cuda
+from pararnn_solvers.measure import Quartiles
 
 FLUSHED_BYTES = 1 << 30
 """Bytes written before a call, a sixteenth of the free memory at most: 0.2 ms of a H200."""

@@ -33,7 +33,7 @@ def python_documentation() -> bytes:
     return "\n".join(topics.values()).encode()
 
 
-def drive_gru(text: bytes, dtype: Any) -> tuple[Array, diagonal_gru.Theta]:
+def drive_gru(text: bytes, dtype: Any, seed: int = SEED) -> tuple[Array, diagonal_gru.Theta]:
     """Return drives (T, 3 n) of a diagonal GRU and its parameters, drawn at random, seeded.
 
     Each byte is embedded in m numbers and projected to the drives of the gates.
@@ -43,7 +43,7 @@ def drive_gru(text: bytes, dtype: Any) -> tuple[Array, diagonal_gru.Theta]:
     text : bytes, of length T
     dtype : float32 or float64
     """
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(seed)
     table = rng.standard_normal((256, EMBEDDING)).astype(dtype)
     theta = diagonal_gru.init(rng, EMBEDDING, CHANNELS, dtype=dtype)
     # There are only 256 bytes: projecting their table is projecting the text.
