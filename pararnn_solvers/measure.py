@@ -35,7 +35,8 @@ def turns(calls: Sequence[Callable[[], Any]], repeats: int, budget: float = math
 
     A turn times each once and starts with the next one, so that what else the machine does meets
     all alike. A short call is made once more before it is timed, as if in a loop: what others left
-    in caches, and cores that had gone to sleep, would take longer than it does. A call that has used up its budget of seconds is left out of later turns: NaN.
+    in caches, and cores that had gone to sleep, would take longer than it does. A call that has
+    used up its budget of seconds is left out of later turns: NaN.
     """
     seconds = np.full((repeats, len(calls)), np.nan)
     for turn in range(repeats):
