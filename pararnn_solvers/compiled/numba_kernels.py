@@ -88,26 +88,30 @@ def kernel(program: Program, where: str, name: str, *sizes: int) -> Any:
     key = (program.step_source, program.dtype.str, where, name, sizes, options)
     with _lock:
         if key not in _known:
-            source = getattr(program, function_of(name, sizes))
-            digest = cache.digest(source, *map(str, key))
-            build = BUILDERS[where, name](compile_source(source), *sizes, *options)
+            sources = [getattr(program, function) for function in functions_of(name, sizes)]
+            digest = cache.digest(*sources, *map(str, key))
+            build = BUILDERS[where, name](*map(compile_source, sources), *sizes, *options)
             _known[key] = jitted(cache.unique(build, digest))
             cache.keep(_known[key], digest)
-            cache.keep_source(digest, source)
+            cache.keep_source(digest, "\n".join(sources))
         return _known[key]
 
 
-def function_of(name: str, sizes: tuple[int, ...]) -> str:
-    """Return which source of a program a kernel is built around."""
+def functions_of(name: str, sizes: tuple[int, ...]) -> tuple[str, ...]:
+    """Return which sources of a program a kernel is built around."""
     if name == "sweep":
         k, K = sizes
-        return "step_source" if k == K else "tangent_source"
+        return ("step_source" if k == K else "tangent_source",)
     if name == "apply":
         _, q = sizes
-        return "jacobian_source" if q else "step_source"
-    if name in ("alone", "meet"):
-        return "step_source"
-    return "adjoint_source" if name == "adjoint" else "newton_source"
+        return ("jacobian_source" if q else "step_source",)
+    return {
+        "alone": ("step_source",),
+        "meet": ("step_source",),
+        "adjoint": ("adjoint_source",),
+        "newton": ("newton_source",),
+        "wavefront": ("newton_source", "step_source"),
+    }[name]
 
 
 def flat(array: Array | None, dtype: Any) -> Array:

@@ -27,7 +27,9 @@ from pararnn_solvers.compiled.vectors import blank, minus
 from pararnn_solvers.linear.simd import store, width
 
 
-def wavefront(correct: Any, k: int, drives: Places, parameters: Places, tail: bool) -> Any:
+def wavefront(
+    correct: Any, advance: Any, k: int, drives: Places, parameters: Places, tail: bool
+) -> Any:
     """Return the kernel that takes p Newton iterations through some steps, side by side.
 
     ``wavefront(x, theta, guess, h, rows, since, norms, spoiled, shape, steps, lanes, p)``: ``h``
@@ -76,37 +78,40 @@ def wavefront(correct: Any, k: int, drives: Places, parameters: Places, tail: bo
                     if guess.size:
                         state = read(guess, row * d, n, c)
                         write(rows, new + iterate_size + place, own, c - c0, state)
-                for i in range(0 if guess.size else -1, p + 1):
+                for c in range(c0, c1, W) if not guess.size else range(0):
+                    zero = read(rows, old + place, own, c - c0)
+                    f = advance(zero, read_x(x, row * m, n, c), read_theta(theta, 0, n, c))
+                    write(rows, new + iterate_size + place, own, c - c0, f)
+                for i in range(p + 1):
                     this = (i + 1) * iterate_size + place
                     following, frozen = this + iterate_size, t < since[i + 1]
                     far = large = blank(h)
                     for c in range(c0, c1, W):
-                        before = read(rows, old + this, own, c - c0)
-                        found = correct(
-                            before,
+                        before, drive = (
+                            read(rows, old + this, own, c - c0),
                             read_x(x, row * m, n, c),
-                            read_theta(theta, 0, n, c),
-                            minus(read(rows, old + following, own, c - c0), before),
                         )
-                        # What was not written of a last vector must not count.
-                        write_f(f_row, 0, n, c, found)
-                        f = read(f_row, 0, n, c)
-                        if i < 0:
-                            write(rows, new + following, own, c - c0, f)
-                            continue
+                        given = read_theta(theta, 0, n, c)
                         state = read(rows, new + this, own, c - c0)
+                        # What is not written of a last vector must not count.
+                        if i == p:  # what follows is the same
+                            write(h, row * d, n, c, state)
+                            write(rows, new + following, own, c - c0, state)
+                            write(f_row, 0, n, c, advance(before, drive, given))
+                        else:
+                            change = minus(read(rows, old + following, own, c - c0), before)
+                            found = correct(before, drive, given, change)
+                            write_f(f_row, 0, n, c, found)
+                            if frozen:
+                                write(rows, new + following, own, c - c0, state)
+                            else:
+                                write(rows, new + following, own, c - c0, found)
+                        f = read(f_row, 0, n, c)
                         for j in range(k):
                             far = farthest(far, state[j] - f[j])
                             large = farthest(large, state[j])
-                        if frozen:
-                            write(rows, new + following, own, c - c0, state)
-                        else:
-                            write(rows, new + following, own, c - c0, found)
-                        if i == p:
-                            write(h, row * d, n, c, state)
-                    if i >= 0:
-                        norms[i, 0, row - steps[0] * B] = greatest(far)
-                        norms[i, 1, row - steps[0] * B] = greatest(large)
+                    norms[i, 0, row - steps[0] * B] = greatest(far)
+                    norms[i, 1, row - steps[0] * B] = greatest(large)
             old, new = new, old
         store(spoiled, 0, nothing)
         for i in range(size if old else 0):
