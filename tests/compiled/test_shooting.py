@@ -270,7 +270,7 @@ def test_many_channels_or_sequences_keep_busy():
 
 
 def test_auto_shoots_what_forgets():
-    case = diagonal(n=3, T=30_000)
+    case = diagonal(n=3, T=1 << 17)
     solution = solve(case, compiled=True)
     assert "chunk=" in solution.method
     assert "forgotten in" in solution.note
@@ -286,7 +286,7 @@ def logistic_step(h, x, r):
 def test_auto_steps_through_what_is_expansive_and_says_why(n):
     logistic = prs.Recurrence(logistic_step, block_size=1)
     h0 = np.linspace(0.2, 0.4, n)
-    solution = prs.solve(logistic, None, h0, 3.9, steps=20_000, compiled=True)
+    solution = prs.solve(logistic, None, h0, 3.9, steps=1 << 20, compiled=True)
     assert solution.status is Status.SEQUENTIAL
     assert solution.method == "sequential()"
     assert solution.note.startswith("auto: perturbations change by exp(+0.")
