@@ -20,7 +20,8 @@ LAYERS = [
     "compiled", "recurrence", "cells", "problems", "system", "growth", "sequences", "memory",
     "plotting", "solvers",
     "validation", "compilation", "progress", "sensitivities", "api", "stepping", "streaming",
-    "torch", "jax", "planning", "diagnostics", "testing",
+    "torch", "jax", "planning", "diagnostics", "reproduction",
+    "testing",
     "bench", "cli",
 ]  # fmt: skip
 HEAVY = ["numba", "matplotlib", "scipy.sparse", "cupy", "mpi4py", "tqdm", "torch", "jax"]
