@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pararnn_solvers.solvers.auto import largest_exponent
-from pararnn_solvers.testing.context import Context
+from pararnn_solvers.testing.context import Context, number, place
 from pararnn_solvers.testing.results import CheckFailed
 
 
@@ -29,14 +29,27 @@ def rollout_is_finite(context: Context) -> str:
     if len(states) <= steps:
         raise CheckFailed(
             f"the rollout of {steps} steps is finite and keeps its shape",
-            f"step {len(states) - 1} is the first to fail: it raises, returns another shape, or "
-            "a number that is not finite",
+            f"step {len(states) - 1} is the first to fail: it {failure_of_next(context)}",
             "scale parameters or data; mind division by zero and exp of large numbers",
         )
     factor = float(np.max(np.sum(np.abs(context.jacobian), axis=-1)))
     exponent = largest_exponent(context.system)
     kind = "contracts: it forgets" if exponent < 0 else "expands: errors grow"
     return f"largest Lyapunov exponent {exponent:.3g} a step ({kind}); max |df/dh| {factor:.3g}"
+
+
+def failure_of_next(context: Context) -> str:
+    """Say why the trajectory goes no further."""
+    states, x = context.trajectory, context.system.x
+    h = states[-1]
+    try:
+        f = np.asarray(context.call(h.copy(), None if x is None else x[len(states) - 1].copy()))
+    except Exception as error:
+        return f"raises {type(error).__name__}: {error}"
+    if f.shape != h.shape:
+        return f"returns shape {f.shape} for h of shape {h.shape}"
+    index = tuple(int(i) for i in np.argwhere(~np.isfinite(f))[0])
+    return f"returns {f[index]}{place(index)}, where h is {number(h[index])}"
 
 
 CHECKS: dict[str, Callable[[Context], str | None]] = {"rollout_is_finite": rollout_is_finite}

@@ -221,10 +221,11 @@ def require_close(
     index = farthest(got, expected, tolerance, scale)
     if index is None:
         return
-    first = f"{names[0]} {number(got[index])}".strip()
+    values = numbers(got[index], expected[index])
+    first = f"{names[0]} {values[0]}".strip()
     raise CheckFailed(
         promised,
-        f"{first}, {names[1]} {number(expected[index])}{place(index, axes)}",
+        f"{first}, {names[1]} {values[1]}{place(index, axes)}",
         remedy,
     )
 
@@ -250,6 +251,15 @@ def number(value: Any) -> str:
     """Print a number of any kind briefly."""
     value = np.asarray(value).item()
     return f"{value:.6g}" if isinstance(value, (int, float, complex)) else repr(value)
+
+
+def numbers(a: Any, b: Any) -> tuple[str, str]:
+    """Print two numbers with as many digits as it takes to tell them apart."""
+    first, second = number(a), number(b)
+    for digits in (9, 17):
+        if first == second:
+            first, second = (f"{np.asarray(v).item():.{digits}g}" for v in (a, b))
+    return first, second
 
 
 def place(index: tuple[int, ...], axes: str = "step sequence component") -> str:

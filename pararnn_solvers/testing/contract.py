@@ -16,7 +16,7 @@ from pararnn_solvers.testing.context import (
     SAMPLES,
     Context,
     copied,
-    number,
+    numbers,
     place,
     require_close,
 )
@@ -86,10 +86,11 @@ def calls_are_deterministic(context: Context) -> None:
             first[t] = f
         elif not np.array_equal(f, first[t], equal_nan=True):
             index = tuple(int(i) for i in np.argwhere(f != first[t])[0])
+            now, before = numbers(f[index], first[t][index])
             raise CheckFailed(
                 "equal arguments give equal results",
-                f"{number(f[index])} in call {call + 1}, {number(first[t][index])} in call "
-                f"{order.index(t) + 1} of the same arguments{place((t, *index))}",
+                f"{now} in call {call + 1}, {before} in call {order.index(t) + 1} of the same "
+                f"arguments{place((t, *index))}",
                 remedy,
             )
 
@@ -142,10 +143,12 @@ def inputs_are_not_mutated(context: Context) -> None:
         if np.array_equal(after, value, equal_nan=value.dtype.kind == "f"):
             continue
         index = tuple(int(i) for i in np.argwhere(after != value)[0])
-        axes = AXES if name in ("h", "x") else "axis axis axis"
+        was, now = numbers(value[index], after[index])
+        entry = name + "".join(f"[{i}]" for i in index)  # of theta; h and x have names of axes
+        what, where = (name, place(index, AXES)) if name in ("h", "x") else (entry, "")
         raise CheckFailed(
             "step leaves its arguments as they are",
-            f"{name} was {number(value[index])} and is {number(after[index])}{place(index, axes)}",
+            f"{what} was {was} and is {now}{where}",
             f"write into a copy: {name[:5].split('[')[0]}.copy(), or np.where and np.concatenate",
         )
 

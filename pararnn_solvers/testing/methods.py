@@ -82,7 +82,7 @@ def check_method(
 
     Notes
     -----
-    Cost: some 150 solves of at most 33 steps for each dtype.
+    Cost: some 120 solves of at most 33 steps for each dtype.
 
     Examples
     --------

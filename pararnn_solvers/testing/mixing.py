@@ -17,7 +17,7 @@ from pararnn_solvers.testing.context import (
     Context,
     copy,
     farthest,
-    number,
+    numbers,
     place,
     require_close,
 )
@@ -98,10 +98,11 @@ def require_apart(context: Context, axis: int, what: str) -> None:
             index = list(where)
             index[axis] = int(np.flatnonzero(kept)[where[axis]])
             shift = index[axis] - i
+            old, new = numbers(expected[where], got[where])
             raise CheckFailed(
                 f"{name} of one {what} changes the result of no other {what}",
-                f"{name} changed at {what} {i}; the result changed from "
-                f"{number(expected[where])} to {number(got[where])}{place(tuple(index))}",
+                f"{name} changed at {what} {i}; the result changed from {old} to {new}"
+                f"{place(tuple(index))}",
                 f"{hint(axis, shift, context, changed[name], name, given)}{LAST_AXIS}",
             )
 

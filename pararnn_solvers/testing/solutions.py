@@ -13,7 +13,7 @@ from pararnn_solvers.compilation import obstacle
 from pararnn_solvers.errors import ConvergenceError, InvalidInput, NotTraceable
 from pararnn_solvers.linear.sequential import scan
 from pararnn_solvers.solvers.methods import newton, windowed
-from pararnn_solvers.testing.context import Context, number, place
+from pararnn_solvers.testing.context import Context, number, numbers, place
 from pararnn_solvers.testing.results import CheckFailed, Inapplicable
 from pararnn_solvers.typing import Array
 
@@ -66,11 +66,11 @@ def every_method_finds_the_rollout(context: Context) -> str:
         over = np.abs(solution.h - expected) > bound
         if over.any():
             index = tuple(int(i) for i in np.argwhere(over)[0])
+            got, right = numbers(solution.h[index], expected[index])
             raise CheckFailed(
                 "every method that converges finds the rollout",
-                f"{name} gives {number(solution.h[index])}, the rollout "
-                f"{number(expected[index])}{place(index)}; its residual allows an error of "
-                f"{number(bound[index])}",
+                f"{name} gives {got}, the rollout {right}{place(index)}; its residual allows an "
+                f"error of {number(bound[index])}",
                 "see which of the other checks fail: same calls, no mixing, derivatives",
             )
     done = [name for name in METHODS if name not in failed]
@@ -139,9 +139,10 @@ def kernels_are_the_step(context: Context) -> str:
     over = np.abs(got - expected) > allowed_error(context, expected)
     if over.any():
         index = tuple(int(i) for i in np.argwhere(over)[0])
+        of_kernels, of_step = numbers(got[index], expected[index])
         raise CheckFailed(
             promised,
-            f"kernels give {number(got[index])}, step {number(expected[index])}{place(index)}",
+            f"kernels give {of_kernels}, step {of_step}{place(index)}",
             remedy,
         )
     return "step is compiled"

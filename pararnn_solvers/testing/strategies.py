@@ -10,7 +10,9 @@ For a step of Lipschitz constant L < 1, states whose residual is at most F are w
 
 from __future__ import annotations
 
+import importlib
 import math
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +39,8 @@ except ImportError as cause:  # pragma: no cover
         "install it: pip install 'hypothesis>=6.100'",
         name="hypothesis",
     ) from cause
+
+importlib.import_module("scipy.special")  # now: Hypothesis minds how long the first draw takes
 
 __all__ = [
     "Batch",
@@ -158,6 +162,7 @@ def block_systems(
     return blocks.astype(dtype), draw(values((T, *batch, k * n))).astype(dtype)
 
 
+@cache
 def trees(names: tuple[str, ...], depth: int = 2) -> st.SearchStrategy[Tree]:
     """Return a strategy of trees of smooth functions, sums and products, of at most that depth.
 
@@ -173,6 +178,15 @@ def trees(names: tuple[str, ...], depth: int = 2) -> st.SearchStrategy[Tree]:
     return st.one_of(leaves, unary, binary)
 
 
+@cache
+def inner_trees() -> st.SearchStrategy[Tree]:
+    """Return a strategy of ``a*h + x``, alone or plus another tree."""
+    plain = ("add", ("multiply", "a", "h"), "x")
+    return st.one_of(
+        st.just(plain), trees(("h", "x", "a", "b")).map(lambda tree: ("add", plain, tree))
+    )
+
+
 @st.composite
 def smooth_steps(draw: Draw, lipschitz: float = 0.8) -> SmoothStep:
     """Draw a smooth step ``f(s*(...))`` with ``|f| <= 1``, channel by channel.
@@ -181,9 +195,7 @@ def smooth_steps(draw: Draw, lipschitz: float = 0.8) -> SmoothStep:
     lipschitz`` where h, x and the parameters a, b are within [-1, 1]; s is the number that this
     takes. The least is ``tanh(a*h + x)``, scaled.
     """
-    plain = ("add", ("multiply", "a", "h"), "x")
-    other = trees(("h", "x", "a", "b"), 2).map(lambda tree: ("add", plain, tree))
-    inner: Tree = draw(st.one_of(st.just(plain), other))
+    inner: Tree = draw(inner_trees())
     outer = draw(st.sampled_from(BOUNDED))
     names = tuple(name for name in ("a", "b") if name in leaves_of(inner))
     variables = dict.fromkeys(("h", "x", *names), (-1.0, 1.0))
