@@ -1,4 +1,4 @@
-"""Published iteration counts, reproduced: run with ``-rP`` to see them.
+"""Published figures, reproduced: run with ``-rP`` to see them, or ``pararnn-solvers reproduce``.
 
 The sources evaluate the residual at the states an iteration starts from, this package at those it
 returns: published counts are one higher. Draws are ours, so that counts vary about the published
@@ -10,24 +10,8 @@ import pytest
 
 import pararnn_solvers as prs
 from pararnn_solvers import problems
-from pararnn_solvers.cells import diagonal_gru, diagonal_lstm
-from pararnn_solvers.system import System
-
-
-def iterations_to_merit(problem, merit=1e-10, max_iter=100):
-    """Newton's iterations until ``|F|^2 / (2 T)`` of the states reached is at most `merit`."""
-    recurrence, x, h0, theta = problem[:4]
-    system = System(recurrence, x[:, None], h0[None], theta)
-    reached = []
-
-    def watch(state):
-        if np.square(system.residual(state.h)).sum() / 2 <= merit * problem.steps:
-            reached.append(state.n_iter)
-            raise StopIteration
-
-    options = {"atol": 0.0, "rtol": 0.0, "max_iter": max_iter, "callback": watch}
-    prs.solve(*problem[:4], method="newton", guess=problem.guess, **options)
-    return reached[0]
+from pararnn_solvers.reproduction import flows, networks
+from pararnn_solvers.reproduction.anchor import iterations_to_merit
 
 
 # Gonzalez et al. 2025 (arXiv 2508.16817): tanh network of mean-field type, D = 100, T = 1000.
@@ -58,23 +42,27 @@ def test_mean_field_network_beyond_the_threshold():
         prs.solve(*problem[:4], guess=problem.guess, method="newton", max_iter=150)
 
 
-PUBLISHED = {"lorenz": 3, "thomas": 7, "abc": 3, "sprott_b": 2, "vallis": 3}
+def agree(rows):
+    for row in rows:
+        print(f"{row.case}: {row.ours}, published {row.theirs}")
+        assert row.agrees, row
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_observers_of_chaotic_flows(name, seed):
+def test_observers_of_chaotic_flows():
     """Table 1 of the same paper, T = 30000."""
-    problem = problems.observer(name, length=30000, seed=seed)
-    count = iterations_to_merit(problem)
-    print(f"observer of {name}, seed {seed}: {count} iterations, published {PUBLISHED[name]} - 1")
-    if name == "thomas":  # the only one whose told components do not make it linear by stages
-        assert 4 <= count <= PUBLISHED[name] - 1
-    else:
-        assert count == PUBLISHED[name] - 1
+    agree(flows.observers())
+
+
+@pytest.mark.parametrize("name", problems.FLOWS)
+def test_the_error_of_an_observer_is_bounded(name):
+    problem = problems.observer(name, length=30000)
     solution = prs.solve(*problem[:4], guess=problem.guess, method="newton")
     error = np.abs(solution.h - prs.rollout(*problem[:4]))
     assert (error <= 2 * solution.error_bound() + 1e-12).all()
+
+
+def test_exponents_of_chaotic_flows():
+    agree(flows.exponents())
 
 
 @pytest.mark.parametrize("name", problems.FLOWS)
@@ -89,24 +77,27 @@ def test_flows_themselves_defeat_newton(name):
     assert caught.value.solution.status is status
 
 
-CELLS = {"ParaGRU": (diagonal_gru, 1), "ParaLSTM": (diagonal_lstm, 2)}
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("T", [256, 512, 1024, 2048])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("T", networks.LENGTHS)
+@pytest.mark.parametrize("name", networks.CELLS)
 def test_cells_of_the_language_models(name, T, dtype):
     """Danieli et al. 2025 (arXiv 2510.21450): 3 to 4 iterations to machine precision, any T."""
-    cell, k = CELLS[name]
-    rng = np.random.default_rng(0)
-    theta = cell.init(rng, 64, 64, heads=4, dtype=dtype)
-    x = rng.standard_normal((T, 4, 64)).astype(dtype)
-    u, h0 = cell.project(x, theta), np.zeros((4, 64 * k), dtype)
-    solution = prs.solve(cell.recurrence, u, h0, theta, method="newton")
+    solution = networks.solve_cell(name, T, dtype)
     print(f"{name}, T = {T}, {np.dtype(dtype)}: {solution.n_iter} iterations")
     assert 3 <= solution.n_iter <= 4
-    error = np.abs(solution.h - prs.rollout(cell.recurrence, u, h0, theta))
+    system = solution.system
+    error = np.abs(solution.h - prs.rollout(system.recurrence, system.x, system.h0, system.theta))
     assert (error <= 2 * solution.error_bound() + 64 * np.finfo(dtype).eps).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "theirs", "T"), [("newton", 6, 32768), ("quasi_newton", 30, 4096)]
+)
+def test_tanh_network(method, theirs, T):
+    """Gonzalez et al. 2024 (arXiv 2407.19115) at T = 65536; the counts hardly depend on T."""
+    counts = [networks.solve_tanh_network(gain, method, T).n_iter for gain in networks.DRAWS]
+    print(f"tanh network, {method}: {counts} iterations, published {theirs}")
+    assert counts[0] - 1 <= theirs <= counts[1] + 1
 
 
 @pytest.mark.parametrize("seed", range(3))

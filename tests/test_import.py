@@ -20,7 +20,8 @@ LAYERS = [
     "autodiff", "compiled", "recurrence", "cells", "problems", "system", "growth", "sequences",
     "memory", "plotting", "solvers",
     "validation", "compilation", "progress", "sensitivities", "api", "comparison", "stepping",
-    "streaming", "torch", "jax", "planning", "diagnostics", "testing",
+    "streaming", "torch", "jax", "planning", "diagnostics", "reproduction",
+    "testing",
     "bench", "cli",
 ]  # fmt: skip
 HEAVY = ["numba", "matplotlib", "scipy.sparse", "cupy", "mpi4py", "tqdm", "pandas", "torch", "jax"]

@@ -80,6 +80,10 @@ def run(argv: list[str]) -> int:
         from pararnn_solvers.cli.plan import run_plan
 
         return run_plan(args)
+    if args.command == "reproduce":
+        from pararnn_solvers.cli.reproduce import run_reproduce
+
+        return run_reproduce(args)
     from pararnn_solvers.cli.solve import run_solve
 
     return run_solve(args)

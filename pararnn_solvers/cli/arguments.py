@@ -37,6 +37,8 @@ examples:
       the benchmark on a GPU, with its figures and pictures
   pararnn-solvers plan --params 7e9 --length 2048 --devices 64
       parameters, FLOPs and memory of training a language model of diagonal GRUs
+  pararnn-solvers reproduce observers
+      published figures computed again, theirs beside ours; --list lists them
   pararnn-solvers info
       versions, backends, threads
 
@@ -72,6 +74,10 @@ PLAN = """\
 Parameters, FLOPs, bytes and memory of training a language model: layers of a diagonal cell and a
 gated MLP. Without --params or --width and --layers: the four sizes of the ParaRNN paper. What is
 assumed, and how it compares with measured runs, is in docs/scaling.md."""
+
+REPRODUCE = """\
+Compute published figures again and print theirs beside ours, each row with whether they agree and
+by what. Exit status 1 if one does not. Without a name, or with --list: what there is."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -132,6 +138,11 @@ def build_parser() -> Parser:
     add_bench(bench)
     text = "what training a language model takes: parameters, FLOPs, bytes, memory"
     add_plan(commands.add_parser("plan", help=text, description=PLAN, **layout))
+    text = "published figures computed again, theirs beside ours"
+    reproduce = commands.add_parser("reproduce", help=text, description=REPRODUCE, **layout)
+    reproduce.add_argument("names", nargs="*", metavar="NAME", help="see --list; or: all")
+    reproduce.add_argument("--list", action="store_true", help="list the names, and stop")
+    reproduce.add_argument("--json", action="store_true", help="as one JSON array")
     text = "print versions, backends (and why one is unavailable) and threads"
     info = commands.add_parser("info", help=text, description=text, **layout)
     info.add_argument("--json", action="store_true", help="as one JSON object")
