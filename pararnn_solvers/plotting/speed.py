@@ -107,7 +107,8 @@ def plot_bench(report: Any, ax: Any = None) -> Any:
         for result in case["results"]:
             spread = nanoseconds(case, result)
             if spread is not None:
-                look = looks.setdefault(result["contestant"], series(ax, len(looks)))
+                above = {"zorder": 4 - 0.1 * len(looks)}  # the first one is hidden by none
+                look = looks.setdefault(result["contestant"], series(ax, len(looks)) | above)
                 dot(ax, y, spread, look)
                 drawn.append(spread)
     for name, look in looks.items():
