@@ -45,6 +45,15 @@ def plot_convergence(solutions: Any, ax: Any = None) -> Any:
     point is the window's, so the residual rises whenever new steps enter it. Of several solutions,
     those without an iteration, such as rollouts, are left out; a residual that grows by more than
     four orders of magnitude leaves the picture.
+
+    Examples
+    --------
+    >>> import pararnn_solvers as prs
+    >>> problem = prs.problems.load("gru", length=20)[:4]
+    >>> methods = ("newton", "chord")
+    >>> ax = plot_convergence({name: prs.solve(*problem, method=name) for name in methods})
+    >>> [line.get_label() for line in ax.lines]
+    ['newton', 'chord']
     """
     ax = axes(ax)
     ax.set_yscale("log")

@@ -40,6 +40,12 @@ def plot_iterations(
     Notes
     -----
     A cross at the upper edge is where a method did not converge.
+
+    Examples
+    --------
+    >>> ax = plot_iterations([10, 1000], {"newton": [3, 3], "picard": [9, None]}, label="steps T")
+    >>> ax.get_xscale(), ax.get_yscale()
+    ('log', 'linear')
     """
     ax = axes(ax)
     lines = iterations if isinstance(iterations, Mapping) else {"": iterations}

@@ -46,6 +46,13 @@ def plot_errors(iterates: Sequence[Any], exact: Any, ax: Any = None, *, tol: flo
     -----
     The line is where the exact prefix ends in each iterate. Many steps are drawn by the greatest
     error among neighbours.
+
+    Examples
+    --------
+    >>> exact = np.ones((4, 1))
+    >>> ax = plot_errors([np.zeros((4, 1)), exact], exact)
+    >>> ax.images[0].get_array().shape  # iterates, steps
+    (2, 4)
     """
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import MaxNLocator
@@ -93,6 +100,13 @@ def plot_iterates(
     Returns
     -------
     The axes.
+
+    Examples
+    --------
+    >>> exact = np.ones((4, 2))
+    >>> ax = plot_iterates([np.zeros((4, 2)), exact], exact, component=(0, 1))
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('component 0', 'component 1')
     """
     from matplotlib.lines import Line2D
 

@@ -35,6 +35,12 @@ def plot_lyapunov(growth: Any, ax: Any = None) -> Any:
     The exponent at step t is the mean of the first t logarithms: above the dashed line, 0, the
     recurrence has expanded so far. Blue steps contract, red ones expand; the scale of the strip
     ends at its 98th percentile.
+
+    Examples
+    --------
+    >>> ax = plot_lyapunov([0.5, -0.1, 0.2])
+    >>> ax.texts[0].get_text()
+    'exponent +0.2'
     """
     growth = np.asarray(arrays.on_host(growth), float)
     if growth.ndim != 1 or not growth.size:

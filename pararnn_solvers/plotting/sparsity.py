@@ -29,6 +29,12 @@ def plot_sparsity(blocks: Any, ax: Any = None, *, steps: int = 6) -> Any:
     Returns
     -------
     The axes, with a scale of the entries. Thin lines separate the steps.
+
+    Examples
+    --------
+    >>> ax = plot_sparsity(np.full((9, 2, 2, 3), 0.5), steps=4)
+    >>> ax.images[0].get_array().shape
+    (24, 24)
     """
     blocks = arrays.on_host(blocks)
     if blocks.ndim < 4 or blocks.shape[-3] != blocks.shape[-2]:

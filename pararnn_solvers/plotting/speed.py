@@ -27,6 +27,14 @@ def plot_times(comparison: Any, ax: Any = None) -> Any:
     Returns
     -------
     The axes. Open marks are rows that did not converge; rows without times are named only.
+
+    Examples
+    --------
+    >>> import pararnn_solvers as prs
+    >>> problem = prs.problems.load("gru", length=20)[:4]
+    >>> ax = plot_times(prs.compare(*problem, methods=["newton"], repeats=1))
+    >>> [text.get_text() for text in ax.get_yticklabels()]
+    ['sequential()', 'newton(), numba']
     """
     ax = axes(ax)
     rows = list(comparison)
@@ -54,6 +62,12 @@ def plot_speed(measured: Mapping[str, Mapping[int, Any]], ax: Any = None) -> Any
     Returns
     -------
     The axes, both logarithmic.
+
+    Examples
+    --------
+    >>> ax = plot_speed({"loop": {100: 1e-3, 1000: (9e-3, 1e-2, 2e-2)}})
+    >>> ax.get_xscale()
+    'log'
     """
     ax = axes(ax)
     for i, (label, points) in enumerate(measured.items()):
@@ -73,6 +87,13 @@ def speeds(comparisons: Mapping[int, Any]) -> dict[str, dict[int, Quartiles]]:
     """Return what :func:`plot_speed` draws, from comparisons by the length of their trajectories.
 
     Rows that did not converge are left out.
+
+    Examples
+    --------
+    >>> import pararnn_solvers as prs
+    >>> problem = prs.problems.load("gru", length=20)[:4]
+    >>> list(speeds({20: prs.compare(*problem, methods=["newton"], repeats=1)}))
+    ['sequential()', 'newton(), numba']
     """
     found: dict[str, dict[int, Quartiles]] = {}
     for T, comparison in comparisons.items():
@@ -93,6 +114,13 @@ def plot_bench(report: Any, ax: Any = None) -> Any:
     Returns
     -------
     The axes, in nanoseconds per step and channel; bars reach from quartile to quartile.
+
+    Examples
+    --------
+    >>> case = {"name": "lstm", "results": [{"contestant": "map", "ns": [1.0, 2.0, 3.0]}]}
+    >>> ax = plot_bench({"cases": [case]})
+    >>> ax.get_xlabel()
+    'ns per step and channel'
     """
     if isinstance(report, (str, Path)):
         report = json.loads(Path(report).read_text(encoding="utf-8"))

@@ -97,7 +97,14 @@ def theme_of(ax: Any) -> str:
 
 
 def palette(ax: Any) -> tuple[str, ...]:
-    """Return the colours of series that suit the background of axes."""
+    """Return the colours of series that suit the background of axes.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> palette(Figure().subplots())[0]
+    '#0072B2'
+    """
     return PALETTES[theme_of(ax)]
 
 
