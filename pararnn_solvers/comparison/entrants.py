@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pararnn_solvers import api, arrays, solvers
-from pararnn_solvers.comparison.table import Row
+from pararnn_solvers.comparison.row import Row
 from pararnn_solvers.errors import (
     BackendUnavailable,
     ConvergenceError,
