@@ -13,7 +13,16 @@ if TYPE_CHECKING:
 
 
 def solution_html(solution: Solution) -> str:
-    """Return the table of a solution beside a small convergence picture, for a notebook."""
+    """Return the table of a solution beside a small convergence picture, for a notebook.
+
+    Examples
+    --------
+    >>> import numpy as np, pararnn_solvers as prs
+    >>> p = prs.problems.load('diagonal_gru', length=50)
+    >>> sol = prs.solve(*p[:4], method='newton')
+    >>> solution_html(sol)[:5]
+    '<div '
+    """
     rows = "".join(
         f"<tr><th style='text-align:left'>{label}</th>"
         f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
@@ -26,7 +35,14 @@ def solution_html(solution: Solution) -> str:
 
 
 def figure_svg(figure: Any) -> str:
-    """Return a figure as an inline SVG element."""
+    """Return a figure as an inline SVG element.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> figure_svg(Figure()).startswith('<svg')
+    True
+    """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
