@@ -91,6 +91,12 @@ def test_a_recurrence_of_your_own(here, capsys):
     assert "model.py:step, input x.npy\n50 steps × 1 states" in text
 
 
+def test_with_cupy_alone_the_arrays_are_moved(device, capsys):
+    text = out(capsys, "gru", *FEW[:-1], "cupy", "--csv")
+    (_, newton) = csv.DictReader(io.StringIO(text))
+    assert (newton["backend"], newton["status"], newton["memory"]) == ("cupy", "CONVERGED", "")
+
+
 def test_a_picture(here, capsys):
     assert "wrote " in out(capsys, "gru", *FEW, "--plot", "p.png")
     assert (here / "p.png").read_bytes().startswith(b"\x89PNG")

@@ -171,6 +171,15 @@ def test_a_wrong_problem_is_an_error_not_a_table_of_them():
         prs.compare(broken, X, np.zeros(3), methods=["newton"])
 
 
+def test_on_a_device_no_memory_is_given(device):
+    x, h0, theta = (device.asarray(a) for a in (X[:20], np.zeros(3), A))
+    found = prs.compare(step, x, h0, theta, methods=["newton"], repeats=1)
+    assert [row.memory for row in found] == [None, None]
+    rollout, newton = found
+    assert (newton.status, newton.backend) == ("CONVERGED", "cupy")
+    assert newton.error < 1e-12 and newton.seconds is not None
+
+
 def test_one_name_needs_no_list_and_sequential_is_there_once():
     found = compare("sequential", backends="sequential")
     assert [row.method for row in found] == ["sequential()"] and len(found) == 1

@@ -10,7 +10,8 @@ from typing import Any
 from pararnn_solvers import api
 from pararnn_solvers.checks import require_number, require_whole
 from pararnn_solvers.comparison.entrants import admit, examine, line_up
-from pararnn_solvers.comparison.table import Comparison, Row
+from pararnn_solvers.comparison.row import Row
+from pararnn_solvers.comparison.table import Comparison
 from pararnn_solvers.errors import BackendUnavailable, InvalidInput
 from pararnn_solvers.measure import turns
 from pararnn_solvers.recurrence import Recurrence

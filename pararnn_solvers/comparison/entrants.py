@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pararnn_solvers import api, arrays, solvers
-from pararnn_solvers.comparison.table import Row
+from pararnn_solvers.comparison.row import Row
 from pararnn_solvers.errors import (
     BackendUnavailable,
     ConvergenceError,
@@ -64,11 +64,13 @@ def line_up(
 
 
 def attempt(problem: Sequence[Any], options: Mapping[str, Any]) -> Solution:
-    """Return the solution, converged or not."""
+    """Return the solution, converged or not, once a device has finished it."""
     try:
-        return api.solve(*problem, **options)
+        solution = api.solve(*problem, **options)
     except ConvergenceError as error:
-        return error.solution
+        solution = error.solution
+    arrays.on_host(solution.h[-1:])
+    return solution
 
 
 def examine(entrant: Entrant, truth: Array | None) -> tuple[Row, Array]:

@@ -32,7 +32,7 @@ def contraction_rate(
     span: int = 1,
     norm: float = 2,
 ) -> float:
-    """Return the greatest ``|A_{t+span-1} ... A_t|^(1/span)`` along the trajectory.
+    """Return the greatest ``|A_{t+span-1} ⋯ A_t|^(1/span)`` along the trajectory.
 
     Below 1, any perturbation is smaller `span` steps later, wherever it happened: the recurrence
     contracts. The logarithm is not below the largest Lyapunov exponent, and approaches it for long

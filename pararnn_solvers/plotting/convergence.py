@@ -48,11 +48,12 @@ def plot_convergence(solutions: Any, ax: Any = None) -> Any:
 
     Examples
     --------
-    >>> import numpy as np, pararnn_solvers as prs
-    >>> p = prs.problems.load('diagonal_gru', length=50)
-    >>> sol = prs.solve(*p[:4], method='newton')
-    >>> plot_convergence(sol).get_xlabel()
-    'iteration'
+    >>> import pararnn_solvers as prs
+    >>> problem = prs.problems.load("gru", length=20)[:4]
+    >>> methods = ("newton", "chord")
+    >>> ax = plot_convergence({name: prs.solve(*problem, method=name) for name in methods})
+    >>> [line.get_label() for line in ax.lines]
+    ['newton', 'chord']
     """
     ax = axes(ax)
     ax.set_yscale("log")

@@ -43,8 +43,9 @@ def plot_iterations(
 
     Examples
     --------
-    >>> plot_iterations([100, 1000], {'newton': [4, 4]}, label='steps T').get_xlabel()
-    'steps T'
+    >>> ax = plot_iterations([10, 1000], {"newton": [3, 3], "picard": [9, None]}, label="steps T")
+    >>> ax.get_xscale(), ax.get_yscale()
+    ('log', 'linear')
     """
     ax = axes(ax)
     lines = iterations if isinstance(iterations, Mapping) else {"": iterations}

@@ -38,8 +38,9 @@ def plot_lyapunov(growth: Any, ax: Any = None) -> Any:
 
     Examples
     --------
-    >>> plot_lyapunov([0.1, -0.2, -0.3]).get_xlabel()
-    'step'
+    >>> ax = plot_lyapunov([0.5, -0.1, 0.2])
+    >>> ax.texts[0].get_text()
+    'exponent +0.2'
     """
     growth = np.asarray(arrays.on_host(growth), float)
     if growth.ndim != 1 or not growth.size:

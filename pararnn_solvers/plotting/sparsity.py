@@ -32,9 +32,9 @@ def plot_sparsity(blocks: Any, ax: Any = None, *, steps: int = 6) -> Any:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> plot_sparsity(np.ones((6, 2, 2, 3))).get_xlabel()
-    'step of the unknown'
+    >>> ax = plot_sparsity(np.full((9, 2, 2, 3), 0.5), steps=4)
+    >>> ax.images[0].get_array().shape
+    (24, 24)
     """
     blocks = arrays.on_host(blocks)
     if blocks.ndim < 4 or blocks.shape[-3] != blocks.shape[-2]:
