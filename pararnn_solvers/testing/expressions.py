@@ -118,7 +118,7 @@ def greatest(f: Callable[..., Any], box: tuple[Interval, ...]) -> float:
         best = max(best, float(values[at]))
         edges = tuple(
             (float(axis[max(i - 1, 0)]), float(axis[min(i + 1, GRID - 1)]))
-            for axis, i in zip(axes, at, strict=True)
+            for axis, i in zip(axes, map(int, at), strict=True)
         )
     return best
 
