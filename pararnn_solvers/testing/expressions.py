@@ -114,7 +114,7 @@ def greatest(f: Callable[..., Any], box: tuple[Interval, ...]) -> float:
         axes = [np.linspace(low, high, GRID) for low, high in edges]
         grid = np.meshgrid(*axes, indexing="ij")
         values = np.broadcast_to(f(*grid), grid[0].shape)
-        at = np.unravel_index(int(np.argmax(values)), values.shape)
+        at = tuple(int(i) for i in np.unravel_index(int(np.argmax(values)), values.shape))
         best = max(best, float(values[at]))
         edges = tuple(
             (float(axis[max(i - 1, 0)]), float(axis[min(i + 1, GRID - 1)]))

@@ -11,6 +11,7 @@ import numpy as np
 from pararnn_solvers.api import rollout, solve
 from pararnn_solvers.errors import ConvergenceError
 from pararnn_solvers.recurrence import Recurrence
+from pararnn_solvers.solvers import Method
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Stopping, max_norm
 from pararnn_solvers.testing.context import place
@@ -26,7 +27,7 @@ class Subject:
 
     Attributes
     ----------
-    method : object with ``solve``
+    method : solvers.Method
     dtypes : tuple of dtype
     options : mapping
         Further arguments of every ``prs.solve``: ``backend``, ``compiled``.
@@ -36,7 +37,7 @@ class Subject:
         How many steps it opens at a time.
     """
 
-    method: Any
+    method: Method
     dtypes: tuple[Any, ...]
     options: Mapping[str, Any]
     no_full_steps: str = ""

@@ -34,7 +34,7 @@ DTYPES = (np.float32, np.float64)
 
 
 def check_method(
-    method: Any,
+    method: str | solvers.Method,
     *,
     full_steps: bool | None = None,
     newton: bool | None = None,
@@ -97,7 +97,7 @@ def check_method(
 
 
 def method_checks(
-    method: Any,
+    method: str | solvers.Method,
     *,
     full_steps: bool | None = None,
     newton: bool | None = None,
@@ -111,14 +111,14 @@ def method_checks(
     --------
     >>> dict(method_checks("newton"))["linear_recurrences_take_one_iteration"]()
     """
-    method = solvers.load(method)
+    loaded = solvers.load(method)
     subject = Subject(
-        method,
+        loaded,
         tuple(dtypes),
         {"backend": backend, "compiled": compiled},
-        no_full_steps=reason(method, full_steps, "step_length", full_step, "take full steps"),
-        no_newton=reason(method, newton, "is_plain", True, "use the exact A and full steps"),
-        window=getattr(method, "window", None),
+        no_full_steps=reason(loaded, full_steps, "step_length", full_step, "take full steps"),
+        no_newton=reason(loaded, newton, "is_plain", True, "use the exact A and full steps"),
+        window=getattr(loaded, "window", None),
     )
     return ((name, partial(check, subject)) for name, check in CHECKS.items())
 

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,13 @@ def test_a_mutant_is_caught_by_its_check(mutant):
     assert mutant.says in result.message
     for part in ("promised:", "seen:", "remedy:"):
         assert part in result.message
+
+
+def test_the_docs_show_what_a_failure_says():
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == "tolerance on the update")
+    (result,) = check_method(mutant.method, checks=[mutant.caught_by], on_failure="return")
+    page = Path(__file__).parents[2] / "docs" / "own_method.md"
+    assert result.message in page.read_text(encoding="utf-8")
 
 
 def test_there_are_enough_mutants():

@@ -15,6 +15,7 @@ from pararnn_solvers.testing import (
     parametrize_with_checks,
     recurrence_checks,
 )
+from pararnn_solvers.testing.context import numbers
 from pararnn_solvers.testing.recurrences import CHECKS
 from tests.cells import common
 from tests.strategies import contractive_recurrences
@@ -184,6 +185,15 @@ def test_kinks_near_the_trajectory_are_no_failure():
     step = lambda h, x, a: np.maximum(0.5 * h + 1e-4 * x, 0)  # noqa: E731
     x = np.random.default_rng(0).standard_normal((12, 3, 4))
     check_recurrence(step, x, 1e-4 * x[0], None)
+
+
+def test_numbers_that_look_alike_get_more_digits():
+    assert numbers(1.0, 2.0) == ("1", "2")
+    assert numbers(1.0, 1.0 + 1e-8) == ("1", "1.00000001")
+    assert numbers(np.float64(0.1), np.nextafter(0.1, 1)) == (
+        "0.10000000000000001",
+        "0.10000000000000002",
+    )
 
 
 def test_what_is_inapplicable_says_why():
