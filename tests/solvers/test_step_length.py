@@ -71,6 +71,27 @@ def test_backtracking_meets_the_armijo_condition():
     assert (after**2 <= (1 - 2e-4 * np.array(alphas)) * before**2 * (1 + 1e-12)).all()
 
 
+def test_backtracking_takes_the_first_step_that_meets_the_condition():
+    c, shrink = 0.45, 0.7
+    case = dense_tanh(d=6, T=30, batch=(8,), lipschitz=3.0)
+    iterate = iterate_of(case, 0.3 * np.random.default_rng(2).standard_normal((30, 8, 6)))
+    delta, before = direction(iterate, SCAN), sequence_norm(iterate.residual)
+    first = np.full(8, -1)
+    for j in reversed(range(40)):
+        merit = sequence_norm(iterate_of(case, iterate.h + shrink**j * delta).residual)
+        first[merit**2 <= (1 - 2 * c * shrink**j) * before**2] = j
+    assert len(set(first)) > 2
+    expected = iterate.h + (shrink**first)[:, None] * delta
+    moved = prs.backtracking(iterate, SCAN, c=c, shrink=shrink)
+    np.testing.assert_allclose(moved.h, expected, atol=1e-13 * np.abs(delta).max())
+    assert not moved.stalled.any()
+    # One step less than the shortest taken is one too few for some, and for no other.
+    least = shrink ** (first.max() - 0.5)
+    moved = prs.backtracking(iterate, SCAN, c=c, shrink=shrink, least=least)
+    np.testing.assert_array_equal(moved.stalled, first == first.max())
+    np.testing.assert_array_equal(moved.h[:, moved.stalled], iterate.h[:, moved.stalled])
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
@@ -174,6 +195,15 @@ def test_mixing_ignores_a_sequence_that_is_not_finite():
     np.testing.assert_array_equal(correction[:, 1], 0)
 
 
+def test_mixing_of_dependent_columns_is_that_of_those_that_are_independent():
+    """A column twice adds nothing to the least squares, and its weights stay bounded."""
+    rng = np.random.default_rng(0)
+    dg, df = rng.standard_normal((2, 2, 50, 2, 4))
+    f = rng.standard_normal((50, 2, 4))
+    twice = mix([dg[0], dg[0], dg[1]], [df[0], df[0] * (1 + 1e-15), df[1]], f)
+    np.testing.assert_allclose(twice, mix(dg, df, f), rtol=1e-9, atol=1e-12)
+
+
 def test_anderson_accelerates_a_slow_iteration():
     case = dense_tanh(d=3, T=200, lipschitz=0.98)
     slow = prs.relaxation(0.2)
@@ -202,3 +232,9 @@ def test_negligible_steps():
     delta[1, 1] = 1e-10
     np.testing.assert_array_equal(negligible(delta, h), [True, False])
     np.testing.assert_array_equal(negligible(np.full_like(h, 1e-16), h), [True, True])
+    # Two units of the last place of each state, however small the state is.
+    tiny, eps = np.full_like(h, 1e-20), np.finfo(float).eps
+    for states in (h, tiny):
+        for signed in (states, -states):
+            assert negligible(2 * eps * signed, states).all()
+            assert not negligible(2.1 * eps * signed, states).any()

@@ -48,51 +48,32 @@ def test_every_simplification_keeps_the_value(data, name):
 
 
 C, D = X < Y, np.equal(X, Y)
-EQUAL = {
-    "x + 0": (X + 0, X),
+EQUAL = {  # beside those of test_source
     "0 + x": (0 + X, X),
-    "x + x": (X + X, 2 * X),
-    "x + (-y)": (X + (-Y), X - Y),
     "-y + x": (-Y + X, X - Y),
-    "x + (-3 y)": (X + -3 * Y, X - 3 * Y),
-    "x + (-3)": (X + -3, X - 3),
     "x - 0": (X - 0, X),
     "0 - x": (0 - X, -X),
-    "x - (-y)": (X - (-Y), X + Y),
     "x - (-3 y)": (X - -3 * Y, X + 3 * Y),
-    "x * 1": (X * 1, X),
     "-1 * x": (-1 * X, -X),
     "x * (-y)": (X * (-Y), -(X * Y)),
-    "(-x) * y": (-X * Y, -(X * Y)),
     "2 * (-x)": (2 * (-X), -2 * X),
-    "x / 4": (X / 4, 0.25 * X),
     "x / (-0.5)": (X / -0.5, -2 * X),
-    "x / (-y)": (X / (-Y), -(X / Y)),
     "(-x) / y": (-X / Y, -(X / Y)),
     "-(-x)": (np.negative(-X), X),
-    "-(x - y)": (-(X - Y), Y - X),
     "-(2 x)": (-(2 * X), -2 * X),
     "x**0": (X**0, GRAPH.constant(1)),
-    "x**1": (X**1, X),
-    "x**2": (X**2, X * X),
     "x**3": (X**3, X * X * X),
     "x**16": (X**16, ((X**2) ** 2) ** 4),
-    "x**0.5": (X**0.5, np.sqrt(X)),
     "x**-2": (X**-2, 1 / (X * X)),
-    "abs(-x)": (np.abs(-X), np.abs(X)),
     "abs(abs(x))": (np.abs(np.abs(X)), np.abs(X)),
-    "where(c, x, x)": (np.where(C, X, X), X),
-    "where(~c, x, y)": (np.where(~C, X, Y), np.where(C, Y, X)),
     "where(True, x, y)": (np.where(GRAPH.constant(True), X, Y), X),
     "where(False, x, y)": (np.where(GRAPH.constant(False), X, Y), Y),
-    "c & True": (C & True, C),
     "False & c": (False & C, GRAPH.constant(False)),
     "c | False": (C | False, C),
     "True | c": (True | C, GRAPH.constant(True)),
     "c & c": (C & C, C),
     "~~c": (~~C, C),
     "~(x == y)": (~D, np.not_equal(X, Y)),
-    "y > x": (np.greater(Y, X), C),
     "y >= x": (np.greater_equal(Y, X), np.less_equal(X, Y)),
 }
 
@@ -106,17 +87,13 @@ def test_what_is_equal_is_one_node(identity):
 @pytest.mark.parametrize(
     ("node", "op"),
     [
-        (X - X, "subtract"),  # NaN where x is not finite
-        (0 * X, "multiply"),
-        (X / 3, "divide"),  # 1/3 is rounded
-        (X / 2.0**120, "divide"),
+        (X / 2.0**120, "divide"),  # its reciprocal is subnormal in float32
         (X**17, "power"),
         (X**2.5, "power"),
         (2**X, "power"),
-        (~C, "logical_not"),  # not >=, of NaN
         (C & D, "logical_and"),
     ],
     ids=repr,
 )
-def test_what_is_not_equal_stays(node, op):
+def test_what_is_not_simpler_stays(node, op):
     assert node.op == op
