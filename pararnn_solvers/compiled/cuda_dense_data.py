@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.linear import cuda
 from pararnn_solvers.typing import Array
 
-__all__ = ["SLAB_BYTES", "Data", "Rows", "hoisted", "prepare"]
+__all__ = ["SLAB_BYTES", "Data", "hoisted", "prepare"]
 
 SLAB_BYTES = 256 << 20  # of products of inputs that are made at once
 
@@ -72,17 +72,6 @@ class Data:
             else:
                 found += [value.position[0] * (value.channels or 1), self.x.shape[-1]]
         return _integers([*found, *self.rest])
-
-
-class Rows(NamedTuple):
-    """Where in (T * batch) rows begin, and how many steps they have; host arrays (rows,)."""
-
-    position: Array
-    length: Array
-
-    def of(self, rows: Array) -> Rows:
-        """Return some of them."""
-        return Rows(self.position[rows], self.length[rows])
 
 
 def _integers(values: Any) -> Array:

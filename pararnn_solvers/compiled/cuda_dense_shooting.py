@@ -16,12 +16,11 @@ from pararnn_solvers.compiled.cuda_dense import DenseCudaProgram
 from pararnn_solvers.compiled.cuda_dense_data import (
     SLAB_BYTES,
     Data,
-    Rows,
     hoisted,
     prepare,
 )
 from pararnn_solvers.compiled.cuda_dense_launch import launch, step_time
-from pararnn_solvers.compiled.dense_shooting import CLOSE, MOST_EVALUATIONS, Shot
+from pararnn_solvers.compiled.dense_shooting import CLOSE, Rows, Shot, cut, join
 from pararnn_solvers.compiled.shooting_policy import NEARBY, Memory
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.linear import cuda
@@ -52,14 +51,8 @@ def shoot_dense(
     :func:`~pararnn_solvers.compiled.dense_shooting.shoot_dense`, with device arrays; what is
     reported is on the host.
     """
-    T, batch = len(h), len(h0)
     data = prepare(program, x, h0, theta)
-    pieces = max(1, round(T / chunk))
-    starts = np.arange(pieces + 1) * T // pieces
-    sequence = np.tile(np.arange(batch), pieces)
-    chunks = Rows(
-        np.repeat(starts[:-1], batch) * batch + sequence, np.repeat(np.diff(starts), batch)
-    )
+    chunks = cut(len(h), len(h0), chunk)
     return _settle(data, h, h0, chunks, CLOSE * np.array(bounds))
 
 
@@ -134,34 +127,16 @@ def _inputs(data: Data, rows: Rows, position: Array, done: int, steps: int) -> A
 
 
 def _settle(data: Data, h: Array, h0: Array, chunks: Rows, tolerance: Array) -> Shot:
-    """Roll all chunks out, and their heads again until nothing changes."""
-    xp = cuda.cupy()
-    batch, rows = data.batch, len(chunks.position)
-    states = h.reshape(-1, data.d)
-    _march(data, h, xp.tile(h0, (rows // max(batch, 1), 1)), chunks, None)
-    evaluations = int(chunks.length.sum())
-    most = MOST_EVALUATIONS * evaluations
-    before, gap = np.zeros((2, rows), data.program.trace.dtype)
-    where = np.zeros(rows, int)  # the step of a chunk at which it met
-    pending = first = np.arange(batch, rows)  # rows whose first state has changed
-    while pending.size and evaluations < most:
-        again = chunks.of(pending)
-        met, found = _march(data, h, _before(data, states, again), again, tolerance)
-        if pending is first:
-            before[pending] = found[:, 0]
-        step = again.length - met
-        evaluations += int(np.minimum(step + 1, again.length).sum())
-        # A chunk that met again before the place of last time has two seams.
-        old = np.where(step < where[pending], gap[pending], 0)
-        gap[pending], where[pending] = np.fmax(found[:, 1], old), np.fmax(step, where[pending])
-        pending = pending[met == 0] + batch
-        pending = pending[pending < rows]
-    if pending.size:
-        gap[pending] = np.fmax(gap[pending], _gaps(data, states, chunks.of(pending)))
-    joined = np.ones(batch, bool)
-    joined[pending % max(batch, 1)] = False
-    by_chunk = np.stack([before, gap]).reshape(2, rows // max(batch, 1), batch)
-    return Shot(by_chunk.max(axis=1, initial=0), joined, evaluations)
+    """Roll all chunks out, and join them."""
+    batch, states = data.batch, h.reshape(-1, data.d)
+    starts = cuda.cupy().tile(h0, (len(chunks.position) // max(batch, 1), 1))
+    _march(data, h, starts, chunks, None)
+
+    def again(rows: Rows) -> tuple[Array, Array]:
+        return _march(data, h, _before(data, states, rows), rows, tolerance)
+
+    dtype = data.program.trace.dtype
+    return join(again, lambda rows: _gaps(data, states, rows), chunks, batch, dtype)
 
 
 def _before(data: Data, states: Array, rows: Rows) -> Array:

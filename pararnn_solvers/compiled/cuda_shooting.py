@@ -20,13 +20,7 @@ from pararnn_solvers.compiled import cuda_kernels as kernels
 from pararnn_solvers.compiled import cuda_launch
 from pararnn_solvers.compiled.cuda_program import CudaProgram
 from pararnn_solvers.compiled.shooting import MOST_EVALUATIONS, SHARE, Shot
-from pararnn_solvers.compiled.shooting_policy import (
-    AHEAD,
-    ITERATIONS,
-    MANY,
-    Memory,
-    shoot_either,
-)
+from pararnn_solvers.compiled.shooting_policy import AHEAD, ITERATIONS, MANY, Memory
 from pararnn_solvers.linear import cuda
 from pararnn_solvers.typing import Array
 
@@ -36,7 +30,6 @@ __all__ = [
     "forgetting",
     "keeps_busy",
     "shoot",
-    "shoot_either",
     "shoot_newton",
 ]
 

@@ -14,6 +14,7 @@ method", section 3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from pararnn_solvers.compiled.dense_product import aligned
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.typing import Array
 
-__all__ = ["Shot", "rollout_dense", "shoot_dense"]
+__all__ = ["Rows", "Shot", "cut", "join", "rollout_dense", "shoot_dense"]
 
 MOST_EVALUATIONS = 3  # of each step, before the recurrence is taken for one that does not forget
 CLOSE = 1 / 16  # of the tolerance, is where a row has met the stored trajectory
@@ -91,13 +92,7 @@ def shoot_dense(
     """
     T = len(h)
     data = prepare(program, x, h0, theta, T)
-    pieces = max(1, round(T / chunk))
-    starts = np.arange(pieces + 1) * T // pieces
-    sequence = np.tile(np.arange(data.batch), pieces)
-    chunks = _Chunks(
-        np.repeat(starts[:-1], data.batch) * data.batch + sequence,
-        np.repeat(np.diff(starts), data.batch),
-    )
+    chunks = cut(T, data.batch, chunk)
     return _settle(data, h, np.asarray(h0, h.dtype), chunks, CLOSE * np.array(bounds))
 
 
@@ -127,7 +122,7 @@ def rollout_dense(
     if h is None:
         h = np.empty((T, *h0.shape), program.trace.dtype)
     data = prepare(program, x, h0, theta, T)
-    every = _Chunks(np.arange(data.batch), np.full(data.batch, T))
+    every = Rows(np.arange(data.batch), np.full(data.batch, T))
     _march(data, h, np.asarray(h0, h.dtype), every, None)
     return h
 
@@ -139,45 +134,77 @@ def _steps(x: Array | None, steps: int | None) -> int:
     return T
 
 
-class _Chunks(NamedTuple):
-    """Rows: where in (T * batch) each begins, and how many steps it has; shapes (rows,)."""
+class Rows(NamedTuple):
+    """Where in (T * batch) rows begin, and how many steps they have; host arrays (rows,)."""
 
     position: Array
     length: Array
 
-    def of(self, rows: Array) -> _Chunks:
-        return _Chunks(self.position[rows], self.length[rows])
+    def of(self, rows: Array) -> Rows:
+        """Return some of them."""
+        return Rows(self.position[rows], self.length[rows])
 
 
-def _settle(data: Data, h: Array, h0: Array, chunks: _Chunks, tolerance: Array) -> Shot:
-    """Roll all chunks out, and their heads again until nothing changes."""
-    batch, rows = data.batch, len(chunks.position)
-    states = h.reshape(-1, data.d)
-    _march(data, h, np.tile(h0, (rows // max(batch, 1), 1)), chunks, None)
+def cut(T: int, batch: int, chunk: int) -> Rows:
+    """Return the chunks of all sequences, of about so many steps, those at one time together."""
+    pieces = max(1, round(T / chunk))
+    starts = np.arange(pieces + 1) * T // pieces
+    sequence = np.tile(np.arange(batch), pieces)
+    return Rows(np.repeat(starts[:-1], batch) * batch + sequence, np.repeat(np.diff(starts), batch))
+
+
+def _settle(data: Data, h: Array, h0: Array, chunks: Rows, tolerance: Array) -> Shot:
+    """Roll all chunks out, and join them."""
+    batch, states = data.batch, h.reshape(-1, data.d)
+    _march(data, h, np.tile(h0, (len(chunks.position) // max(batch, 1), 1)), chunks, None)
+
+    def again(rows: Rows) -> tuple[Array, Array]:
+        return _march(data, h, states[rows.position - batch], rows, tolerance)
+
+    return join(again, lambda rows: _gaps(data, states, rows.position), chunks, batch, h.dtype)
+
+
+def join(
+    again: Callable[[Rows], tuple[Array, Array]],
+    gaps: Callable[[Rows], Array],
+    chunks: Rows,
+    batch: int,
+    dtype: Any,
+) -> Shot:
+    """Run heads of chunks again until nothing changes.
+
+    Parameters
+    ----------
+    again : callable
+        Starts rows again at the states before them; returns how many steps were left when each met
+        what is stored, 0 if it never did, and how far it was at its first step and when it met.
+    gaps : callable
+        ``|h_t - f(h_{t-1})|`` where rows begin.
+    """
+    rows = len(chunks.position)
     evaluations = int(chunks.length.sum())
     most = MOST_EVALUATIONS * evaluations
-    before, gap = np.zeros((2, rows), h.dtype)
+    before, gap = np.zeros((2, rows), dtype)
     where = np.zeros(rows, int)  # the step of a chunk at which it met
     pending = first = np.arange(batch, rows)  # rows whose first state has changed
     while pending.size and evaluations < most:
-        again = chunks.of(pending)
-        met, found = _march(data, h, states[again.position - batch], again, tolerance)
+        started = chunks.of(pending)
+        met, found = again(started)
         if pending is first:
             before[pending] = found[:, 0]
-        step = again.length - met
-        evaluations += int(np.minimum(step + 1, again.length).sum())
+        step = started.length - met
+        evaluations += int(np.minimum(step + 1, started.length).sum())
         # A chunk that met again before the place of last time has two seams.
         old = np.where(step < where[pending], gap[pending], 0)
         gap[pending], where[pending] = np.fmax(found[:, 1], old), np.fmax(step, where[pending])
         pending = pending[met == 0] + batch
         pending = pending[pending < rows]
     if pending.size:
-        gap[pending] = np.fmax(gap[pending], _gaps(data, states, chunks.position[pending]))
+        gap[pending] = np.fmax(gap[pending], gaps(chunks.of(pending)))
     joined = np.ones(batch, bool)
     joined[pending % max(batch, 1)] = False
     by_chunk = np.stack([before, gap]).reshape(2, rows // max(batch, 1), batch)
-    norms = by_chunk.max(axis=1, initial=0)
-    return Shot(norms, joined, evaluations)
+    return Shot(by_chunk.max(axis=1, initial=0), joined, evaluations)
 
 
 def _gaps(data: Data, states: Array, position: Array) -> Array:
@@ -191,7 +218,7 @@ def _gaps(data: Data, states: Array, position: Array) -> Array:
 
 
 def _march(
-    data: Data, h: Array, states: Array, chunks: _Chunks, tolerance: Array | None
+    data: Data, h: Array, states: Array, chunks: Rows, tolerance: Array | None
 ) -> tuple[Array, Array]:
     """Step rows from some states, until they meet what is stored if there is a tolerance.
 

@@ -10,11 +10,13 @@ Source: Bock & Plitt 1984; Gander & Vandewalle 2007.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from pararnn_solvers import arrays
 from pararnn_solvers.compiled import numba_kernels as kernels
 from pararnn_solvers.compiled.numba_kernels import flat, kernel, parts
 from pararnn_solvers.compiled.program import Program
@@ -107,10 +109,10 @@ class Chunks:
             calls = [(p, self.S, lanes) for p in parts(self.P, self.h.size)]
         residual = np.zeros((len(calls), self.B), self.h.dtype)
         spoiled = np.empty((len(calls), kernels.vector_size(self.program)), self.h.dtype)
-        arrays = (*self.arrays, starts.reshape(-1), self.h.reshape(-1))
+        given = (*self.arrays, starts.reshape(-1), self.h.reshape(-1))
         threads.run(
             [
-                partial(meet, *arrays, bad, taken, left, self.shape, *call, *tolerance)
+                partial(meet, *given, bad, taken, left, self.shape, *call, *tolerance)
                 for bad, left, call in zip(spoiled, residual, calls, strict=True)
             ]
         )
@@ -260,3 +262,31 @@ def seams(
         allowed = atol + rtol * np.abs(first).max(axis=-1, initial=0)
     within: Array = np.all(residual <= allowed, axis=0)
     return residual.max(axis=0, initial=0), within
+
+
+def shoot_either(
+    ways: Sequence[Callable[..., Shot]], x: Array | None, h0: Array, h: Array, guess: Array | None
+) -> Shot:
+    """Fill ``h`` by the first of two ways, and the sequences that it leaves by the second.
+
+    Parameters
+    ----------
+    ways : pair of callables
+        From ``(x, h0, h, guess)`` to a :class:`Shot`, on the host or on a device.
+    """
+    first, second = ways
+    shot = first(x, h0, h, guess)
+    left = ~(shot.joined | shot.diverged)
+    if not left.any():
+        return shot
+    rest = arrays.positions(left, h)
+    h_left = np.ascontiguousarray(h[:, rest], like=h)
+    few, guess = (None if a is None else a[:, rest] for a in (x, guess))
+    other = second(few, h0[rest], h_left, guess)
+    h[:, rest] = h_left
+    norms = np.concatenate([shot.norms, np.repeat(shot.norms[-1:], len(other.norms), axis=0)])
+    norms[len(shot.norms) :, left] = other.norms
+    joined, diverged = shot.joined.copy(), shot.diverged.copy()
+    joined[left], diverged[left] = other.joined, other.diverged
+    evaluations = shot.evaluations + other.evaluations
+    return Shot(norms, joined, diverged, evaluations, shot.finite and other.finite)

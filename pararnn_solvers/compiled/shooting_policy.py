@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pararnn_solvers import arrays
 from pararnn_solvers.compiled import numba_kernels as kernels
 from pararnn_solvers.compiled.program import Program
 from pararnn_solvers.compiled.shooting import (
     IN_FLIGHT,
     Chunks,
-    Shot,
     first_guess,
     shoot,
     shoot_newton,
@@ -30,7 +27,6 @@ __all__ = [
     "forgetting",
     "keeps_busy",
     "shoot",
-    "shoot_either",
     "shoot_newton",
     "shooting_cost",
     "stepping_cost",
@@ -124,51 +120,6 @@ def approach(chunks: Chunks, before: Array, starts: Array, eps: float) -> tuple[
             return int(taken.max(initial=0, where=apart > 0)), math.nan
         ratio = np.abs(after - ends).max(axis=-1)[slow] / apart[slow]
         return chunks.S, float(np.log(ratio).max()) / chunks.S
-
-
-def shoot_either(
-    program: Any,
-    x: Array | None,
-    h0: Array,
-    h: Array,
-    S: int,
-    tolerance: tuple[float, float],
-    scan: Any,
-    max_iter: int,
-    guess: Array | None,
-    forgets: bool | None,
-) -> Shot:
-    """Fill ``h`` by chunks of S steps that meet, or that Newton's method corrects.
-
-    If it is not known whether the recurrence forgets in as many steps, it is asked; if the answer
-    was wrong, the other way is tried. One chunk is the rollout. The program says which modules have
-    these functions: on a device, those of :mod:`.cuda_shooting` and :mod:`.cuda_kernels`.
-    """
-    T, B, _ = h.shape
-    if not h.size or S >= T:
-        every = np.ones(B, bool)
-        finite = importlib.import_module(program.kernels).rollout(program, x, h0, h)
-        return Shot(np.zeros((1, B), h.dtype), every, ~every, T * B, finite)
-    here = importlib.import_module(program.shooting)
-    if forgets is None:
-        forgets = here.forgetting(program, x, h0, T).steps <= 2 * S
-    ways = [here.shoot, partial(here.shoot_newton, scan=scan, max_iter=max_iter)]
-    first, second = ways if forgets else reversed(ways)
-    shot: Shot = first(program, x, h0, h, S, *tolerance, guess=guess)
-    left = ~(shot.joined | shot.diverged)
-    if not left.any():
-        return shot
-    rest = arrays.positions(left, h)
-    h_left = np.ascontiguousarray(h[:, rest], like=h)
-    few, guess = (None if a is None else a[:, rest] for a in (x, guess))
-    other: Shot = second(program, few, h0[rest], h_left, S, *tolerance, guess=guess)
-    h[:, rest] = h_left
-    norms = np.concatenate([shot.norms, np.repeat(shot.norms[-1:], len(other.norms), axis=0)])
-    norms[len(shot.norms) :, left] = other.norms
-    joined, diverged = shot.joined.copy(), shot.diverged.copy()
-    joined[left], diverged[left] = other.joined, other.diverged
-    evaluations = shot.evaluations + other.evaluations
-    return Shot(norms, joined, diverged, evaluations, shot.finite and other.finite)
 
 
 def row_vectors(program: Any) -> float:

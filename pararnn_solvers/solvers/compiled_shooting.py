@@ -16,6 +16,7 @@ from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.stopping import Status, Stopping
 from pararnn_solvers.solvers.unsolved import Observer, State
 from pararnn_solvers.system import System, kernels_of
+from pararnn_solvers.typing import Array
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,19 @@ class CompiledShooting:
         observe: Observer | None = None,
     ) -> Solution:
         """Fill the trajectory; see :mod:`pararnn_solvers.compiled.shooting`."""
-        x, h0, bounds = system.x, system.h0, stopping.bounds(system.h0.dtype)
         h = system.empty()
-        shot: Any
         if system.dense is not None:
             shot = kernels_of(system.dense).shoot_dense(
-                system.dense, x, h0, system.theta, h, bounds=bounds, chunk=self.chunk
+                system.dense,
+                system.x,
+                system.h0,
+                system.theta,
+                h,
+                bounds=stopping.bounds(h.dtype),
+                chunk=self.chunk,
             )
         else:
-            if guess is not None:
-                guess = resolve(guess, system)[self.chunk - 1 :: self.chunk]
-            options = (bounds, scan, stopping.max_iter, guess, self.forgets)
-            shooting = importlib.import_module(system.program.shooting)
-            shot = shooting.shoot_either(system.program, x, h0, h, self.chunk, *options)
+            shot = self.shoot(system, h, guess, scan, stopping)
         system.tally.steps += shot.evaluations
         status = np.full(h.shape[1], Status.MAX_ITER, object)
         status[shot.joined] = Status.CONVERGED
@@ -65,6 +66,36 @@ class CompiledShooting:
                 observe(State(len(shot.norms) - 1, h, shot.norms[-1], len(h)))
         taken = system.tally.steps
         return Solution(h, status, shot.norms, taken, system, scan, stopping, compiled=True)
+
+    def shoot(self, system: System, h: Array, guess: Any, scan: Scan, stopping: Stopping) -> Any:
+        """Fill ``h`` by chunks that meet or that Newton's method corrects; one is the rollout.
+
+        If it is not known whether the recurrence forgets in as many steps, it is asked; if the
+        answer was wrong, the other way is tried.
+        """
+        from pararnn_solvers.compiled.shooting import Shot, shoot_either  # imports Numba
+
+        program, S, bounds = system.program, self.chunk, stopping.bounds(h.dtype)
+        T, B, _ = h.shape
+        if not h.size or S >= T:
+            every = np.ones(B, bool)
+            finite = kernels_of(program).rollout(program, system.x, system.h0, h)
+            return Shot(np.zeros((1, B), h.dtype), every, ~every, T * B, finite)
+        here = importlib.import_module(program.shooting)
+        forgets = self.forgets
+        if forgets is None:
+            forgets = here.forgetting(program, system.x, system.h0, T).steps <= 2 * S
+
+        def until_they_meet(x: Array | None, h0: Array, h: Array, guess: Array | None) -> Any:
+            return here.shoot(program, x, h0, h, S, *bounds, guess=guess)
+
+        def by_newton(x: Array | None, h0: Array, h: Array, guess: Array | None) -> Any:
+            more = {"scan": scan, "max_iter": stopping.max_iter, "guess": guess}
+            return here.shoot_newton(program, x, h0, h, S, *bounds, **more)
+
+        ways = (until_they_meet, by_newton) if forgets else (by_newton, until_they_meet)
+        ends = None if guess is None else resolve(guess, system)[S - 1 :: S]
+        return shoot_either(ways, system.x, system.h0, h, ends)
 
     def __str__(self) -> str:
         return f"newton(chunk={self.chunk})"

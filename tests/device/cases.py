@@ -3,7 +3,7 @@
 import numpy as np
 
 import pararnn_solvers as prs
-from pararnn_solvers import tree
+from pararnn_solvers import arrays, tree
 from pararnn_solvers.linear import sequential
 from tests.cuda_on_cpu.fake_array import copies, place
 
@@ -27,6 +27,9 @@ def scan(blocks, rhs, *, adjoint=False):
     """The definition of a backend, behind the double's back where arrays are on its device."""
     if isinstance(rhs, np.ndarray):
         return sequential.scan(blocks, rhs, adjoint=adjoint)
+    if not hasattr(rhs, "_array"):  # a real device
+        found = sequential.scan(blocks.get(), rhs.get(), adjoint=adjoint)
+        return arrays.beside(found, rhs)
     return place(sequential.scan(blocks._array, rhs._array, adjoint=adjoint))
 
 

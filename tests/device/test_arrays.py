@@ -11,6 +11,8 @@ from tests.cuda_on_cpu.fake_array import copies
 from tests.cuda_on_cpu.fake_cupy import ForeignTensor
 from tests.device.cases import assert_same, inputs, on_device, scan, step, to_host
 
+pytestmark = pytest.mark.double
+
 
 def test_places(device):
     a = device.zeros(3)

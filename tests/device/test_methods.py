@@ -219,6 +219,7 @@ def test_a_callback_sees_states_on_the_device_and_norms_on_the_host(device):
     assert seen[-1].converged_steps == T
 
 
+@pytest.mark.double
 def test_a_solution_prints_without_moving_its_states(device):
     pytest.importorskip("matplotlib")
     x, h0, theta = on_device(device, inputs())

@@ -11,6 +11,8 @@ from tests.cuda_on_cpu import fake_cupy, fake_devices
 from tests.cuda_on_cpu.fake_array import copies
 from tests.device.cases import LARGEST, B, D, T, assert_same, inputs, on_device, scan, step
 
+pytestmark = pytest.mark.double
+
 
 def refused(message, *problem, recurrence=step, **options):
     with pytest.raises(prs.InvalidInput, match=message):

@@ -13,6 +13,8 @@ from pararnn_solvers.linear import cuda
 from tests.cuda_on_cpu import fake_cupy
 from tests.cuda_on_cpu.fake_cupy import CompileException
 
+pytestmark = pytest.mark.double
+
 ADD = """
 template <typename T> __global__ void add(T* x, T a, long long n) {
     const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;

@@ -424,6 +424,7 @@ def test_cuts_are_what_they_are_called(name, kernels):
     assert name == "a thread a lane" or launch.call_args_list[0].args[1] == 3  # tiles
 
 
+@pytest.mark.double
 @pytest.mark.parametrize("k", [1, 2])
 def test_many_lanes_in_the_default_cut(k):
     """Enough lanes for the three multiprocessors of the double: no tiles."""
@@ -434,6 +435,7 @@ def test_many_lanes_in_the_default_cut(k):
     np.testing.assert_allclose(h, reference(blocks, rhs), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.double
 def test_results_lie_on_the_device_of_the_arrays(device):
     blocks, rhs = system(70, (2,), 1, 3)
     with device.cuda.Device(1):
@@ -443,6 +445,7 @@ def test_results_lie_on_the_device_of_the_arrays(device):
     assert np.array_equal(h.get(), scan(blocks, rhs, cut={}))
 
 
+@pytest.mark.double
 def test_arrays_in_different_places_are_named(device):
     blocks, rhs = system(5, (), 1, 1)
     A, b = device.asarray(blocks), device.asarray(rhs)
@@ -471,6 +474,7 @@ def test_bad_arguments_are_named_with_a_remedy(blocks, rhs, message):
         scan(blocks, rhs)
 
 
+@pytest.mark.double
 def test_a_full_device_is_an_error_with_sizes_and_leaves_nothing(device):
     blocks, rhs = (device.asarray(x) for x in system(4000, (), 1, 8))
     with fake_cupy.device_memory(blocks.nbytes + rhs.nbytes + 1000):

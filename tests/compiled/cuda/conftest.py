@@ -1,7 +1,9 @@
+"""Tests of this folder run on the double of CuPy, and on a GPU where there is one."""
+
 import pytest
 
 from pararnn_solvers.compiled import cuda_launch
-from tests.cuda_on_cpu.fixtures import device, thread_order  # noqa: F401
+from tests.cuda_on_cpu.fixtures import pytest_generate_tests  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

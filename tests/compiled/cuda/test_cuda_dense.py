@@ -209,6 +209,7 @@ def test_teams_of_blocks_are_launched_together(device, monkeypatch, n, blocks):
     assert [k.enable_cooperative_groups for k in asked] == [blocks > 1]
 
 
+@pytest.mark.double
 @pytest.mark.parametrize("n", [6, 64, 128, 1000])
 def test_plans_fit(device, n):
     program = Problem(device, "lstm", 1, n=n, dtype=np.float32).on_device()[0]
@@ -317,6 +318,7 @@ def test_nan_touches_no_other_sequence_and_nothing_before(device, where):
             assert np.isnan(h[bad:, 1]).any(axis=-1).all()
 
 
+@pytest.mark.double
 def test_only_the_account_comes_to_the_host(device):
     problem = Problem(device, "gru", 400, batch=2)
     program, x, h0, theta = problem.on_device()
@@ -342,6 +344,7 @@ def test_memory_is_measured(device):
     assert memory.steps == pytest.approx(expected.steps, rel=0.1)
 
 
+@pytest.mark.double
 def test_chunks_are_no_shorter_than_memory_and_worth_it_when_there_are_few_sequences(device):
     program = Problem(device, "gru", 1, dtype=np.float32, n=64).on_device()[0]
     chunk, share = cuda_shooting.best_chunk(program, 1, 1 << 16, Memory(100.0, np.nan))

@@ -9,7 +9,10 @@ from pararnn_solvers.compiled.cuda_program import device_program
 from pararnn_solvers.functions import sigmoid
 from tests.cuda_on_cpu import nvrtc
 
-pytestmark = pytest.mark.skipif(nvrtc.missing() is not None, reason=str(nvrtc.missing()))
+pytestmark = [
+    pytest.mark.double,
+    pytest.mark.skipif(nvrtc.missing() is not None, reason=str(nvrtc.missing())),
+]
 CELLS = {"gru": (diagonal_gru, 1), "lstm": (diagonal_lstm, 2)}
 
 

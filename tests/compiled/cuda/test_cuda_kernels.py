@@ -187,6 +187,7 @@ def test_every_order_of_threads_gives_the_same_bits(
         np.testing.assert_array_equal(found, other)
 
 
+@pytest.mark.double
 def test_nothing_comes_to_the_host_but_a_number(device):
     p = problem(device, FAMILIES["cell"](n=3, T=67, batch=(5,)))
     h, on_device = states(p, device)

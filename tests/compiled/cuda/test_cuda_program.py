@@ -88,6 +88,7 @@ def test_theta_may_be_on_the_device_or_not(device):
     assert p.gpu.code == host.code
 
 
+@pytest.mark.double
 def test_tracing_copies_nothing_but_parameters(device):
     fake_cupy.copies.clear()
     problem(device, FAMILIES["diagonal"](n=33, T=50))

@@ -1,11 +1,16 @@
 """Chunks that are joined on the device are the rollout, and report what the CPU's chunks do."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import pararnn_solvers as prs
 from pararnn_solvers.compiled import cuda_shooting, numba_kernels, shooting, shooting_policy
 from pararnn_solvers.linear.cupy_scan import scan
+from pararnn_solvers.solvers.compiled_shooting import CompiledShooting
+from pararnn_solvers.solvers.stopping import Stopping
+from pararnn_solvers.system import Tally
 from tests.compiled.cuda.on_device import FAMILIES, problem
 from tests.cuda_on_cpu import fake_cupy, raw_module
 from tests.strategies import Case
@@ -150,6 +155,7 @@ def test_every_order_of_threads_gives_the_same_bits(device, family, n, batch, T,
     assert shot.evaluations == other.evaluations
 
 
+@pytest.mark.double
 def test_one_look_at_the_device_where_chunks_forget(device):
     p = problem(device, FAMILIES["diagonal"](n=1, T=200))
     h = device.empty(p.system.shape, np.float64)
@@ -159,6 +165,7 @@ def test_one_look_at_the_device_where_chunks_forget(device):
     assert sum(fake_cupy.copies.to_host) < 64 and not fake_cupy.copies.to_device
 
 
+@pytest.mark.double
 def test_chunks_fill_the_device_but_are_not_shorter_than_memory(device):
     threads = 3 * cuda_shooting.IN_FLIGHT  # of the three multiprocessors of the double
     assert cuda_shooting.chunk_length(1 << 20, threads) == 1 << 20
@@ -183,14 +190,14 @@ def test_the_other_way_is_tried(device, forgets):
     p = slowly(device, batch=3)
     x = p.system.x.copy()
     x[:, 1] = 0
-    h = device.empty(p.system.shape, np.float64)
-    shot = cuda_shooting.shoot_either(
-        p.gpu, device.asarray(x), p.h0, h, 20, (1e-10, 0.0), scan, 5, None, forgets
-    )
-    assert shot.joined.all()
-    np.testing.assert_allclose(h.get(), np.cumsum(x, axis=0), rtol=0, atol=1e-9)
+    system = replace(p.system, x=device.asarray(x), h0=p.h0, program=p.gpu, tally=Tally())
+    stopping = Stopping(1e-10, 0.0, max_iter=5)
+    found = CompiledShooting(20, forgets).solve(system, None, scan, stopping)
+    assert [status.name for status in found.sequence_status] == ["CONVERGED"] * 3
+    np.testing.assert_allclose(found.h.get(), np.cumsum(x, axis=0), rtol=0, atol=1e-9)
 
 
+@pytest.mark.double
 def test_shooting_pays_where_lanes_do_not_fill_the_device(device):
     p, memory = slowly(device), shooting_policy.Memory(60.0, np.nan)
     S, share = cuda_shooting.best_chunk(p.gpu, 1, 1 << 20, memory)

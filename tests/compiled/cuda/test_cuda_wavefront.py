@@ -116,6 +116,7 @@ def test_every_order_of_threads_gives_the_same_bits(device, thread_order):
     np.testing.assert_array_equal(front.norms, other.norms)
 
 
+@pytest.mark.double
 def test_what_comes_to_the_host_is_small(device):
     p = problem(device, FAMILIES["diagonal"](n=3, T=640, batch=(2,)))
     h = device.empty(p.system.shape)
@@ -126,6 +127,7 @@ def test_what_comes_to_the_host_is_small(device):
     assert max(fake_cupy.copies.to_device) <= 8 * iterates
 
 
+@pytest.mark.double
 @pytest.mark.parametrize(("n", "T", "together"), [(70, 64, True), (3, 140, False)])
 def test_solve_takes_all_iterations_together_where_lanes_fill_the_device(
     device, monkeypatch, n, T, together
