@@ -47,7 +47,7 @@ ANCHORS: dict[str, Anchor] = {
     "exponents": Anchor(
         "largest Lyapunov exponents of the flows per unit of time, T = 30000",
         "Gonzalez et al. 2025 (arXiv 2508.16817), table 1",
-        "within 0.05 and 10 %",
+        "within 0.05 plus 10 %",
         flows.exponents,
     ),
     "langevin": Anchor(
