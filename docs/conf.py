@@ -37,7 +37,13 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"pararnn_solvers {release}"
 html_math_renderer = "mathml"
 html_copy_source = html_show_sourcelink = False
-html_sidebars = {"start": [], "methods": [], "changelog": [], "peers": []}
+html_sidebars = {
+    page: []
+    for page in (
+        *("index", "start", "methods", "peers", "architecture", "changelog", "glossary"),
+        "bibliography",
+    )
+}
 html_theme_options = {
     "logo": {"text": "pararnn_solvers"},
     "navbar_align": "left",

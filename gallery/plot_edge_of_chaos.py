@@ -4,7 +4,7 @@ Iterations at the edge of chaos
 
 A network of tanh units with random weights of size g forgets its past while g is small, and is
 chaotic when g is large. Newton's method feels the same border: a handful of iterations where the
-largest Lyapunov exponent is negative, as many as there are steps where it is positive. The problem
+largest Lyapunov exponent is negative, in proportion to the steps where it is positive. The problem
 is that of Gonzalez et al. (2025, arXiv 2508.16817), with fewer units and steps.
 """
 
