@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pararnn_solvers.errors import InsufficientMemory, InvalidInput
 from pararnn_solvers.linear import cuda, cupy_dense, cupy_scan, load
+from pararnn_solvers.testing import check_backend
 from tests.cuda_on_cpu import fake_cupy, nvrtc, raw_module
 
 pytestmark = pytest.mark.usefixtures("device")
@@ -108,6 +109,15 @@ systems = st.builds(
     dtype=st.sampled_from([np.float64, np.float32]),
     seed=st.integers(0, 2**32 - 1),
 )
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_it_passes_the_checks_of_backends(device, dtype):
+    def between_host_arrays(blocks, rhs, *, adjoint=False):
+        blocks, rhs = device.asarray(blocks), device.asarray(rhs)
+        return cupy_scan.scan(blocks, rhs, adjoint=adjoint).get()
+
+    check_backend(between_host_arrays, dtypes=[dtype])
 
 
 @every_cut

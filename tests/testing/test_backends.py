@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from pararnn_solvers.errors import BackendUnavailable, InvalidInput
-from pararnn_solvers.linear import cupy_scan
 from pararnn_solvers.testing import CheckFailures, backend_checks, check_backend
 from pararnn_solvers.testing.backends import CHECKS
 from tests.testing.mutants.backends import MUTANTS, correct
@@ -34,17 +33,6 @@ def test_the_unbroken_twin_passes():
 @pytest.mark.parametrize("dtypes", [DTYPES, (np.float16,)], ids=["single and double", "half"])
 def test_the_packages_own_pass(name, dtypes):
     check_backend(name, dtypes=dtypes)
-
-
-@pytest.mark.gpu
-def test_cupy_passes():
-    cupy = pytest.importorskip("cupy")
-
-    def scan(blocks, rhs, *, adjoint=False):
-        h = cupy_scan.scan(cupy.asarray(blocks), cupy.asarray(rhs), adjoint=adjoint)
-        return cupy.asnumpy(h)
-
-    check_backend(scan)
 
 
 @pytest.mark.parametrize("name", CHECKS)
