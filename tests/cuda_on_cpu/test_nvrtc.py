@@ -4,7 +4,10 @@ import pytest
 
 from tests.cuda_on_cpu import nvrtc
 
-pytestmark = pytest.mark.skipif(nvrtc.missing() is not None, reason=str(nvrtc.missing()))
+pytestmark = [
+    pytest.mark.nvrtc,
+    pytest.mark.skipif(nvrtc.missing() is not None, reason=str(nvrtc.missing())),
+]
 
 CODE = """
 template <typename T> __global__ void doubled(T* x) { x[threadIdx.x] *= T(2); }

@@ -503,6 +503,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.nvrtc
 @pytest.mark.skipif(nvrtc.missing() is not None, reason=str(nvrtc.missing()))
 @pytest.mark.parametrize("arch", nvrtc.ARCHITECTURES)
 def test_every_kernel_compiles_without_spills_and_without_float64_where_none_is_stored(arch):

@@ -392,6 +392,7 @@ def test_decisions_by_values_on_the_device_are_refused(device):
 # --- what the compiler makes of it -------------------------------------------------------------
 
 
+@pytest.mark.nvrtc
 @pytest.mark.skipif(nvrtc.missing() is not None, reason=str(nvrtc.missing()))
 @pytest.mark.parametrize(
     ("name", "dtype", "arch"), [("gru", np.float32, "sm_90"), ("lstm", np.float64, "sm_80")]

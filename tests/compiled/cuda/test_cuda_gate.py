@@ -11,6 +11,7 @@ from tests.cuda_on_cpu import nvrtc
 
 pytestmark = [
     pytest.mark.double,
+    pytest.mark.nvrtc,
     pytest.mark.skipif(nvrtc.missing() is not None, reason=str(nvrtc.missing())),
 ]
 CELLS = {"gru": (diagonal_gru, 1), "lstm": (diagonal_lstm, 2)}
