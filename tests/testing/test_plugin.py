@@ -1,6 +1,7 @@
 """The pytest plug-in, in runs of its own."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 
@@ -12,9 +13,11 @@ def run(tmp_path, text, *options):
     (tmp_path / "test_it.py").write_text(text)
     command = [sys.executable, "-m", "pytest", "-v", "-rs"]
     command += ["-p", "no:cacheprovider", "-W", "error", "-c", "pytest.ini", "--color=no"]
+    environment = {**os.environ, "PYTEST_ADDOPTS": ""}  # which may be for these tests alone
     done = subprocess.run(
-        [*command, *options, "test_it.py"], cwd=tmp_path, capture_output=True, text=True
-    )
+        [*command, *options, "test_it.py"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
     return done.stdout + done.stderr
 
 
