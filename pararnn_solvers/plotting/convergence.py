@@ -76,7 +76,8 @@ def sequences(ax: Any, solution: Solution) -> None:
     marker = "o" if solution.n_iter <= 30 else ""
     lines = drawable(norms)[:, shown]
     ax.plot(lines, marker=marker, color=palette(ax)[0], alpha=alpha, linewidth=1.2, markersize=3.5)
-    tolerance = float(np.max(solution.stopping.tolerance(solution.h), initial=0))
+    allowed = solution.stopping.tolerance(solution.h)  # where the states are
+    tolerance = float(allowed.max()) if allowed.size else 0.0
     if 0 < tolerance < HIGHEST:
         ax.axhline(tolerance, color=GREY, linewidth=1.0, linestyle="--", zorder=1)
         ax.annotate(
