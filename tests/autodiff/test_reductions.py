@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from pararnn_solvers.autodiff import Dual
+from pararnn_solvers.autodiff import Dual, tangent_of
 from pararnn_solvers.errors import NotDifferentiable
 
 A = np.random.default_rng(0).normal(size=(3, 4, 5))
@@ -68,6 +68,16 @@ def test_norm(axis, keepdims, check):
 @pytest.mark.parametrize("order", [1, 2, np.inf, -np.inf])
 def test_vector_norms(order, check):
     check(lambda a: np.linalg.norm(a, order, axis=-1), A, analytic=False)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3, 1), (1, 2, 2)])
+@pytest.mark.parametrize("function", [np.sum, np.mean, np.var, np.max, np.prod])
+def test_a_tangent_that_does_not_vary_counts_for_every_entry(function, shape):
+    value, unit = np.arange(1.0, np.prod(shape) + 1).reshape(shape), np.full((1,) * len(shape), 3.0)
+    for axis in (None, *range(len(shape))):
+        narrow = function(Dual(value, unit[None]), axis=axis)
+        whole = function(Dual(value, np.broadcast_to(unit, (1, *shape))), axis=axis)
+        np.testing.assert_allclose(tangent_of(narrow, 1), tangent_of(whole, 1), atol=1e-13)
 
 
 def test_nan_counts_as_zero_in_nansum():

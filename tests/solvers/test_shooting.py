@@ -155,3 +155,15 @@ def test_no_steps_and_no_sequences_are_solved_too(method, steps, batch):
     assert solution.success
     assert solution.h.shape == (steps, *batch, 2)
     assert solution.residual_norms.shape == (1, *batch)
+
+
+def test_a_window_of_chunks_is_rounded_up_to_whole_chunks():
+    case = dense_tanh(T=40)
+
+    def norms(window):
+        return solve(case, method=prs.windowed(prs.newton(chunk=4), window)).residual_norms
+
+    for windows in ([1, 2, 4], [5, 7, 8]):
+        for window in windows[1:]:
+            np.testing.assert_array_equal(norms(window), norms(windows[0]))
+    assert len(norms(4)) > len(norms(5)) > len(norms(40))

@@ -1,5 +1,7 @@
 """Levenberg-Marquardt: the damped least-squares step, and when it is taken."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -91,6 +93,40 @@ def test_each_sequence_has_a_damping_of_its_own():
     assert moved.damping[0] == 4e-12
     assert after[1] < before[1]  # taken, and predicted well
     assert moved.damping[1] == 250.0
+
+
+def test_the_gain_ratio_decides_whether_to_step_and_what_becomes_of_the_damping():
+    """By ``rho``: how much ``|F|^2 / 2`` falls, beside the fall of ``|F + M delta|^2 / 2``."""
+    scan, seen = load("sequential"), set()
+    for seed, damping in itertools.product(range(12), [1e-6, 1e-2, 1.0]):
+        h = 0.4 * np.random.default_rng(seed).standard_normal((30, 2, 6))
+        iterate, _ = first_step(h, np.full(2, damping))
+        moved = trust_region(iterate, scan, factor=3.0)
+        delta = damped_least_squares(iterate.matrix, iterate.residual, iterate.damping)
+        trial, linear = iterate.moved(h + delta), iterate.residual + iterate.matrix.matvec(delta)
+        phi, after, model = (
+            np.square(F).sum(axis=(0, 2)) / 2 for F in (iterate.residual, trial.residual, linear)
+        )
+        rho = (phi - after) / (phi - model)
+        for b in range(2):
+            assert abs(rho[b] - 0.25) > 1e-6 and abs(rho[b] - 1e-4) > 1e-6
+            region = int(rho[b] > 1e-4) + int(rho[b] > 0.25)
+            seen.add(region)
+            expected = damping * [3, 1, 1 / 3][region]
+            np.testing.assert_allclose(moved.damping[b], expected, rtol=1e-14)
+            np.testing.assert_array_equal(moved.h[:, b], (trial.h if region else h)[:, b])
+            np.testing.assert_allclose(moved.f[:, b], (trial.f if region else iterate.f)[:, b])
+        assert not moved.stalled.any()
+    assert seen == {0, 1, 2}
+
+
+def test_a_system_that_is_singular_to_rounding_gets_no_step():
+    """``M^T M`` has entries of 2**140, beside which I vanishes."""
+    blocks = np.full((4, 2, 1, 1, 1), 0.5)
+    blocks[:, 1] = 2.0**70
+    delta = damped_least_squares(BlockBidiagonal(blocks), np.ones((4, 2, 1)), np.zeros(2))
+    assert np.isfinite(delta[:, 0]).all()
+    assert np.isnan(delta[:, 1]).all()
 
 
 def test_a_damping_beyond_its_limit_stalls():
