@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 DIST = Path(os.environ.get("DIST", "nowhere"))
 pytestmark = pytest.mark.skipif(not DIST.exists(), reason="DIST names no folder with a wheel")
 SOURCES = {".py", ".cu", ".typed"}
-GENERATED = ("docs/_build", "docs/gallery", "docs/notebooks", "docs/reference")
+GENERATED = ("docs/_build/", "docs/gallery/", "docs/notebooks/", "docs/reference/")
 
 
 def sources(folder: str) -> set[str]:
