@@ -21,8 +21,8 @@ def available_memory(enough: int = sys.maxsize) -> int:
     """Return the bytes that can be allocated without swapping.
 
     Where the system does not say, all of its memory; where it does not say that either, no limit.
-    What is unused is known in a microsecond; what else could be freed, only if that is not
-    `enough`, in a hundred.
+    What is unused is known at once; what else could be freed is read, which takes longer, only
+    if that is not `enough`.
     """
     known = getattr(os, "sysconf_names", {})
     page = os.sysconf("SC_PAGE_SIZE") if "SC_PAGE_SIZE" in known else 0
