@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from pararnn_solvers.memory import require_memory
+from pararnn_solvers.memory import blocks_memory, require_memory
 from pararnn_solvers.solvers.iterate import Iterate
+from pararnn_solvers.solvers.linearization import exact
 from pararnn_solvers.solvers.newton import Newton
 from pararnn_solvers.solvers.step_length import anderson_mixing
 from pararnn_solvers.solvers.trust_region import trust_region
@@ -27,13 +28,16 @@ def required_memory(system: System, method: Any) -> int:
     if not isinstance(method, Newton) or 0 in system.shape:
         return TRAJECTORIES * states
     first = system.part(system.h0[None], 0, 1, np.ones(system.shape[1], bool))
-    blocks = method.linearization(Iterate(first, first.h0[None]))
+    if method.linearization is exact:  # and need not be evaluated
+        blocks = blocks_memory(first)
+    else:
+        blocks = method.linearization(Iterate(first, first.h0[None])).nbytes
     open_steps = -(-min(method.window or system.shape[0], system.shape[0]) // method.chunk)
     # Two sets of blocks: the new ones are computed while the last ones are remembered.
-    needed = TRAJECTORIES * states + 2 * open_steps * blocks.nbytes
+    needed = TRAJECTORIES * states + 2 * open_steps * blocks
     step_length = getattr(method.step_length, "function", method.step_length)
     if step_length is trust_region:  # the bands, their factors and copies in float64
-        needed += 5 * open_steps * blocks.size * 8
+        needed += 5 * open_steps * blocks // system.h0.itemsize * 8
     if isinstance(step_length, anderson_mixing):  # the history, and its differences
         needed += 4 * (step_length.m + 1) * states * open_steps // system.shape[0]
     return needed
