@@ -22,6 +22,16 @@ from pararnn_solvers.compiled.arithmetic import Emit, broadcast, constant
 from pararnn_solvers.linear.simd import VectorType
 
 
+def prefetch(builder: Any, pointer: Any, level: int = 1) -> None:
+    """Emit a request for the cache line of a pointer, to be brought to this level of caches."""
+    word = ir.IntType(32)
+    pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    read, keep, data = (ir.Constant(word, value) for value in (0, 4 - level, 1))
+    builder.call(function, [pointer, read, keep, data])
+
+
 class Place(NamedTuple):
     """Where a component is in a row of n channels: at ``offset + component * n``.
 
@@ -82,12 +92,7 @@ class Address:
 
     def prefetch(self, index: Any) -> None:
         """Ask for the cache line of an element."""
-        word = ir.IntType(32)
-        pointer = self.builder.bitcast(self.pointer(index), ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
-        read, keep, data = (ir.Constant(word, value) for value in (0, 3, 1))
-        self.builder.call(function, [pointer, read, keep, data])
+        prefetch(self.builder, self.pointer(index))
 
     def first(self, count: Any) -> Any:
         """Return a mask that is true for the first elements."""
