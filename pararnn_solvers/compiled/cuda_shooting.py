@@ -20,7 +20,7 @@ from pararnn_solvers.compiled import cuda_kernels as kernels
 from pararnn_solvers.compiled import cuda_launch
 from pararnn_solvers.compiled.cuda_program import CudaProgram
 from pararnn_solvers.compiled.shooting import MOST_EVALUATIONS, SHARE, Shot
-from pararnn_solvers.compiled.shooting_policy import AHEAD, ITERATIONS, MANY, Memory
+from pararnn_solvers.compiled.shooting_policy import ITERATIONS, Memory
 from pararnn_solvers.linear import cuda
 from pararnn_solvers.typing import Array
 
@@ -28,7 +28,6 @@ __all__ = [
     "best_chunk",
     "chunk_length",
     "forgetting",
-    "keeps_busy",
     "shoot",
     "shoot_newton",
 ]
@@ -74,11 +73,6 @@ def best_chunk(program: CudaProgram, B: int, T: int, memory: Memory) -> tuple[in
     busy = max(1.0, lanes * -(-T // S) / room)
     steps = S + memory.steps if forgets else ITERATIONS * S
     return S, (SETUP + busy * steps) / (T * max(1.0, lanes / room))
-
-
-def keeps_busy(program: CudaProgram, B: int, T: int = MANY) -> bool:
-    """Tell whether no chunks could be much faster than stepping, even if they met at once."""
-    return best_chunk(program, B, T, Memory(0.0, math.nan))[1] > AHEAD
 
 
 def forgetting(program: CudaProgram, x: Array | None, h0: Array, T: int) -> Memory:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers.compiled.dense import DenseProgram
-from pararnn_solvers.compiled.dense_product import ROWS
+from pararnn_solvers.compiled.dense_product import FEWER, ROWS
 from pararnn_solvers.compiled.dense_shooting import rollout_dense
-from pararnn_solvers.compiled.shooting_policy import ANOTHER_THREAD, NEARBY, Memory
+from pararnn_solvers.compiled.shooting_policy import NEARBY, Memory
 from pararnn_solvers.linear import threads
 from pararnn_solvers.typing import Array
 
@@ -18,32 +18,33 @@ PROBED = 64  # steps at most, and not more than 1/16 of all
 
 # Costs are counted in rows computed one at a time.
 FIRST_CACHE = 48 << 10  # bytes: of matrices that stay there, the products cost more than reading
-ANOTHER_ROW = 0.75  # beside the first one of a block
-ANOTHER_ROW_READING = 0.45  # where matrices come from farther away, for all rows at once
-SETUP = 3e7  # operations: of shooting, beside the steps
+ANOTHER_ROW = 0.65  # beside the first one of a block
+ANOTHER_ROW_READING = 0.35  # where matrices come from farther away, for all rows at once
+ANOTHER_THREAD = 0.55  # of what one thread does
+SETUP = 2.5e7  # operations: of shooting, beside the steps
 
 
 def forgetting(program: DenseProgram, x: Array | None, h0: Array, theta: Any, T: int) -> Memory:
-    """Measure how soon trajectories meet, from ``h_0``, from somewhere else, and from nearby.
+    """Measure how soon trajectories meet, from ``h_0``, from nearby, and from somewhere else.
 
-    The rate is that of the slower ones. Those from nearby part if the recurrence is expansive; the
+    The rate is that of the slowest. Those from nearby part if the recurrence is expansive; the
     distance of the others may have no room to grow.
 
-    Cost: 64 steps of three rows.
+    Cost: 64 steps of as many rows as are multiplied together.
     """
     steps = max(1, min(PROBED, T // 16))
-    shift = np.random.default_rng(0).standard_normal(h0[:1].shape).astype(h0.dtype)
-    size = np.array([[1], [NEARBY]], h0.dtype)
-    starts = np.concatenate([h0[:1], h0[:1] + size * shift])
+    shift = np.random.default_rng(0).standard_normal((FEWER - 1, h0.shape[1])).astype(h0.dtype)
+    shift[0] *= NEARBY
+    starts = np.concatenate([h0[:1], h0[:1] + shift])
     few = None if x is None else np.repeat(x[:steps, :1], len(starts), axis=1)
     h = rollout_dense(program, few, starts, theta, steps=steps)
     eps = float(np.finfo(h.dtype).eps)
     with np.errstate(all="ignore"):
         apart = np.abs(h[:, 1:] - h[:, :1]).max(axis=-1)
         met = apart <= 4 * eps * (1 + np.abs(h[:, :1]).max(axis=-1))
-        if met[:, 0].any():
-            return Memory(float(met[:, 0].argmax() + 1), math.nan)
-        before = np.abs(size * shift).max(axis=-1)
+        if met[:, 1:].all(axis=1).any():
+            return Memory(float(met[:, 1:].all(axis=1).argmax() + 1), math.nan)
+        before = np.abs(shift).max(axis=-1)
         rates = np.log(apart[-1] / before)[~met[-1]] / steps
     rate = float(rates.max())
     return Memory(math.log(eps) / rate if rate < 0 else math.inf, rate)

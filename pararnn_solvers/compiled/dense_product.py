@@ -2,10 +2,10 @@
 
 The matrix is cut in panels of one or two vectors of columns and laid out panel by panel, so that it
 is read in order. A few rows times one panel are vectors of sums that stay in registers while the
-panel passes by. What lies ahead is asked for early: from the third level of caches a
-matrix comes more slowly than it is used. On a processor with AVX-512 that it does not know, OpenBLAS
-takes 2.3 times as long (64 rows of 128 times 128 x 384, float32, one thread: 60 microseconds
-against 26); it has threads of its own, and costs a call for each product.
+panel passes by. What lies ahead is asked for early: from the third level of caches a matrix comes
+more slowly than it is used. On a processor with AVX-512 that it does not know, OpenBLAS takes 2.3
+times as long (64 rows of 128 times 128 x 384, float32, one thread: 60 microseconds against 26); it
+has threads of its own, and costs a call for each product.
 
 Each entry is summed in order of the rows of the matrix, fused, however many rows there are: a row
 gives the same bits alone and among others.

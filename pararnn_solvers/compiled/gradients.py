@@ -88,8 +88,8 @@ class _Tiles:
         """Go through all lanes of S steps once, from and to ``carry`` (lanes, d)."""
         T, B, _ = self.shape
         compute = kernel(self.program, "tile", "adjoint", self.program.k)
-        L = lanes_of_a_tile(self.program, self.m)
         count = -(-T // S) * B if recursive else -(-T * B // S)
+        L = lanes_of_a_tile(self.program, self.m, count)
         shape = (T, B, self.m, self.program.n)
         if not recursive:  # any rows, in any order
             carry, shape = np.zeros((count, self.shape[-1]), self.dtype), (T * B, 1, *shape[2:])

@@ -68,11 +68,16 @@ def iterates(program: Program) -> bool:
     return in_rows(program)
 
 
-def lanes_of_a_tile(program: Program, m: int) -> int:
-    """Return how many lanes make a tile that stays in the cache: four vectors at most."""
+def lanes_of_a_tile(program: Program, m: int, lanes: int | None = None) -> int:
+    """Return how many lanes make a tile that stays in the cache: four vectors at most.
+
+    Of so many ``lanes``, no more than half: two threads should have some. That does not depend on
+    how many threads there are, since lanes of a tile run until all meet.
+    """
     size = vector_size(program)
     vectors = TILE_BYTES // (STEPS * max(1, m) * size * program.dtype.itemsize)
-    return size * max(1, min(4, vectors))
+    half = 4 if lanes is None else -(-lanes // (2 * size))
+    return size * max(1, min(4, vectors, half))
 
 
 def kernel(program: Program, where: str, name: str, *sizes: int) -> Any:

@@ -71,8 +71,8 @@ class Chunks:
 
     def tiles(self) -> list[tuple[Any, ...]]:
         """Return the lanes of each thread, S, and how many lanes a tile has."""
-        lanes, size = self.P * self.B, kernels.vector_size(self.program)
-        L = min(kernels.lanes_of_a_tile(self.program, self.m), max(1, -(-lanes // size)) * size)
+        lanes = self.P * self.B
+        L = kernels.lanes_of_a_tile(self.program, self.m, lanes)
         return [(piece, self.S, L) for piece in parts(lanes, self.h.size, L)]
 
     def sweep(self, carry: Array) -> None:

@@ -25,7 +25,6 @@ __all__ = [
     "Memory",
     "best_chunk",
     "forgetting",
-    "keeps_busy",
     "shoot",
     "shoot_newton",
     "shooting_cost",
@@ -33,26 +32,25 @@ __all__ = [
 ]
 
 PROBED = 128  # steps at most, of few chunks, and not more than a small part of all
-PROBED_SHARE = 8  # all chunks of a probe have together 1/8 of the steps, at most
+PROBED_SHARE = 64  # of the time of stepping is what one pass of a probe may take, one part
 NEARBY = 1e-3  # apart, relative and absolute: whether close states part, while there is room
 
 # Costs are counted in vectors of neighbouring channels that a processor computes in a row of many,
 # 26 ns for a float32 GRU (tests/benchmarks/auto.py measures whether they serve).
 LATENCY = 2.0  # of a vector that has to be waited for
 PARTIAL = 2.0  # of the vector at the end of a row that channels do not fill
-TRANSPOSED = 1.75  # of a vector of lanes, brought together from chunks of one sequence
-SCATTERED = 4.0  # and one by one: from several sequences, or at the end of time
-ALONE = 1.3  # times as much, where a thread has no second vector of lanes to go on with
+TRANSPOSED = 1.5  # of a vector of lanes, brought together from chunks of one sequence
+SCATTERED = 2.5  # and one by one: from several sequences, or at the end of time
+ALONE = 1.15  # times as much, where a thread has no second vector of lanes to go on with
 FAR_APART = 65536  # steps between lanes from which this doubles: each is in pages of its own
-SETUP = 10000.0  # of that GRU: shooting, beside the steps: a probe, and what joins chunks
-DISPATCH = 5000.0  # of that GRU: threads that start, twice
+SETUP = 12000.0  # of that GRU: shooting, beside the steps: a probe, and what joins chunks
+DISPATCH = 13000.0  # of that GRU: threads that start, twice
 GRU = 85.0  # operations of its step and channel
-ANOTHER_THREAD = 0.6  # of what one thread does: they share caches, memory and the machine
+ANOTHER_THREAD = 0.4  # of what one thread does: they share caches, memory and the machine
 ITERATIONS = 4.0  # of Newton's method, about
 SHORTEST_CORRECTED = 256  # steps of a chunk whose seam is a row of a linear recurrence
 MOST_CHUNKS = 1024  # for each thread: more need not be tried
 MANY = 1 << 40  # numbers: worth all threads
-AHEAD = 0.7  # how much cheaper something else than stepping must look
 
 
 class Memory(NamedTuple):
@@ -70,35 +68,36 @@ class Memory(NamedTuple):
     rate: float
 
 
+AT_ONCE = Memory(0.0, math.nan)
+
+
 def forgetting(program: Program, x: Array | None, h0: Array, T: int) -> Memory:
     """Measure how soon trajectories meet, on a few chunks at the beginning.
 
-    Chunks start from ``h_0``, and again from the end of the one before. Where they have not met by
-    their ends, the rate is that at which they approach, or depart, unless states that are close
-    part faster: the distance of any two states of a bounded recurrence soon stops to grow.
+    Chunks start from ``h_0``, and then again: each other one from the end of the chunk before, the
+    rest from close by. Where some have not met by their ends, the rate is that at which the slowest
+    approach, or part. Only states that are close have room to part: the distance of any two states
+    of a bounded recurrence soon stops to grow.
 
-    Cost: at most 1000 steps of a row, or of a tile.
+    Cost: at most 1/32 of the steps, and 256 of a row, or of a tile.
     """
     size = kernels.vector_size(program)
-    P = 3 if kernels.in_rows(program) else max(3, -(-size // max(1, len(h0))))
-    S = min(PROBED, T // (P * PROBED_SHARE))
+    rows, B = kernels.in_rows(program), len(h0)
+    P = 3 if rows else max(3, -(-size // max(1, B)))
+    S = min(PROBED, T // (PROBED_SHARE * (P if rows else -(-P * B // size))))
     if S < 2:
         return Memory(math.inf, math.nan)
     h = alignment.empty((P * S, *h0.shape), h0.dtype)
     chunks = Chunks(program, None if x is None else x[: P * S], h, S)
-    eps = float(np.finfo(h.dtype).eps)
     starts = first_guess(h0, P, None)
     chunks.sweep(alignment.copy(starts))
-    true = np.concatenate([h0[None], chunks.ends()])
-    taken, rate = approach(chunks, starts, true, eps)
+    other = np.concatenate([h0[None], chunks.ends()])
+    with np.errstate(all="ignore"):
+        other[::2] = starts[::2] * h.dtype.type(1 + NEARBY) + h.dtype.type(NEARBY)
+    eps = float(np.finfo(h.dtype).eps)
+    taken, rate = approach(chunks, starts, other, eps)
     if 0 < taken < S:
         return Memory(float(taken), math.nan)
-    with np.errstate(all="ignore"):
-        close = true * h.dtype.type(1 + NEARBY) + h.dtype.type(NEARBY)
-    taken, parting = approach(chunks, true, close, eps)
-    if math.isnan(rate) and 0 < taken < S:
-        return Memory(float(taken), math.nan)
-    rate = float(np.fmax(rate, parting))
     if not rate < 0:  # NaN is no reason to hope
         return Memory(math.inf, rate)
     return Memory(math.log(eps) / rate, rate)
@@ -107,8 +106,7 @@ def forgetting(program: Program, x: Array | None, h0: Array, T: int) -> Memory:
 def approach(chunks: Chunks, before: Array, starts: Array, eps: float) -> tuple[int, float]:
     """Run chunks again from other starts: return after how many steps all have met, and a rate.
 
-    The rate is that of the slowest of those which have not met; NaN if all have. No steps: all
-    started where they had before.
+    The rate is that of the slowest of those which have not met; NaN if all have.
     """
     ends = chunks.h[chunks.S - 1 :: chunks.S].copy()
     after = alignment.copy(starts)
@@ -143,11 +141,6 @@ def stepping_cost(program: Any, B: int, numbers: int = MANY) -> float:
     m = sum(max(1, i.channels) for i in program.drives)
     workers = len(kernels.parts(B, numbers, kernels.lanes_of_a_tile(program, m)))
     return float(max(LATENCY, -(-B // (workers * size)) * program.n * SCATTERED))
-
-
-def keeps_busy(program: Program, B: int, T: int = MANY) -> bool:
-    """Tell whether no chunks could be much faster than stepping, even if they met at once."""
-    return best_chunk(program, B, T, Memory(0.0, math.nan))[1] > AHEAD
 
 
 class Sizes(NamedTuple):
@@ -203,9 +196,10 @@ def shooting_cost(program: Any, B: int, T: int, S: int, forgotten: float) -> flo
         workers = len(kernels.parts(P * B, numbers, size))
         vectors = -(-P * B // (size * workers)) * n
         computed = vectors * (SCATTERED if B > 1 else TRANSPOSED)
-        computed *= 1 + min(S, FAR_APART) / FAR_APART
         computed *= ALONE if vectors == n else 1
-        if B == 1:  # where the last chunk has ended, its vector is no longer transposed
+        if B == 1:
+            computed *= 1 + min(S, FAR_APART) / FAR_APART
+            # Where the last chunk has ended, its vector is no longer transposed.
             computed += n * (P * S - T) / S * (SCATTERED - TRANSPOSED)
         meet = sweep = max(LATENCY, computed)
         head = forgotten + STEPS

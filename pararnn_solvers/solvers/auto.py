@@ -60,11 +60,11 @@ class Auto:
 
     1. If chunks would not be faster even if they met at once, ``sequential``: the channels and
        sequences of a step fill the vectors, or there are too few steps.
-    2. Chunks at the beginning, 1/8 of the steps at most, tell after how many steps what came before
-       is forgotten. If states that are close part, ``sequential``.
-    3. Otherwise multiple shooting with the chunk that makes it cheapest, if that takes less than
-       0.7 of the time of stepping: a chunk that forgets is run again until it meets what is stored;
-       chunks that do not are corrected by Newton's method.
+    2. Chunks at the beginning tell after how many steps what came before is forgotten. If states
+       that are close part, ``sequential``.
+    3. Otherwise multiple shooting with the chunk that makes it cheapest, if that takes less time
+       than stepping: a chunk that forgets is run again until it meets what is stored; chunks that
+       do not are corrected by Newton's method.
 
     Sequences that this does not solve are finished step by step.
 
@@ -141,26 +141,24 @@ def choose(system: System) -> tuple[Newton | Sequential | CompiledShooting, str]
 
 def choose_compiled(system: System) -> tuple[CompiledShooting | Sequential, str]:
     """Return the method where kernels run: stepping, or shooting where that must be faster."""
-    from pararnn_solvers.compiled.shooting_policy import AHEAD  # imports Numba
+    from pararnn_solvers.compiled.shooting_policy import AT_ONCE, MANY  # imports Numba
 
     T, batch, _ = system.shape
     if 0 in system.shape:
         return sequential(), "there is nothing to compute"
     program = system.program or system.dense
     policy = importlib.import_module(program.shooting)
-    if system.dense is not None:
-        memory = policy.forgetting(program, system.x, system.h0, system.theta, T)
-    elif policy.keeps_busy(program, batch, T):
-        if policy.keeps_busy(program, batch):
+    if policy.best_chunk(program, batch, T, AT_ONCE)[1] >= 1:
+        if policy.best_chunk(program, batch, MANY, AT_ONCE)[1] >= 1:
             return sequential(), "the channels and sequences of a step fill the processor"
         return sequential(), f"{T} steps are too few for chunks to pay"
-    else:
-        memory = policy.forgetting(program, system.x, system.h0, T)
+    given = (system.x, system.h0) if system.dense is None else (system.x, system.h0, system.theta)
+    memory = policy.forgetting(program, *given, T)
     if memory.steps == np.inf:
         return sequential(), f"perturbations change by exp({memory.rate:+.2g}) a step"
     forgotten = f"what came before is forgotten in {memory.steps:.0f} steps"
     chunk, cost = policy.best_chunk(program, batch, T, memory)
-    if cost > AHEAD:
+    if cost >= 1:
         return sequential(), f"{forgotten}; chunks would not pay"
     return CompiledShooting(chunk, bool(memory.steps <= chunk)), forgotten
 

@@ -262,11 +262,12 @@ def test_the_best_chunk_is_a_chunk(T, n, steps):
 
 
 def test_many_channels_or_sequences_keep_busy():
-    made = program_of(diagonal(n=2, T=1))
-    assert not shooting_policy.keeps_busy(made, 1)
-    assert shooting_policy.keeps_busy(made, 10_000)
-    assert shooting_policy.keeps_busy(program_of(diagonal(n=10_000, T=1)), 1)
-    assert not shooting_policy.keeps_busy(program_of(diagonal(n=8, T=1)), 1)
+    def share(n, batch):
+        made, policy = program_of(diagonal(n=n, T=1)), shooting_policy
+        return policy.best_chunk(made, batch, policy.MANY, policy.AT_ONCE)[1]
+
+    assert share(2, 1) < 1 and share(8, 1) < 1
+    assert share(2, 10_000) >= 1 and share(10_000, 1) >= 1
 
 
 def test_auto_shoots_what_forgets():
