@@ -97,7 +97,8 @@ def solve(
         Tolerance ``|F_t| <= atol + rtol |h_t|`` (maximum norm) on the residual of the returned
         states at every step. Default ``eps**0.75`` of the dtype.
     max_iter : int
-        Most iterations; for a moving window, since it last moved.
+        Most iterations; for a moving window, since it last moved. ``auto`` allows as many again to
+        the moving window that gets what its first choice leaves.
     on_failure : {"raise", "warn", "sequential"}
         What to do about sequences that do not converge: raise ConvergenceError (it carries the
         partial solution), warn, or compute them step by step from their converged prefix (and

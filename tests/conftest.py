@@ -6,9 +6,11 @@ Compiled kernels are kept from one run of the tests to the next, apart from the 
 import getpass
 import importlib.util
 import os
+import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 from tests.cuda_on_cpu.fixtures import device, thread_order  # noqa: F401
@@ -20,6 +22,14 @@ settings.register_profile("dev", deadline=None, max_examples=25)
 settings.register_profile("ci", deadline=None, max_examples=25, derandomize=True, database=None)
 settings.register_profile("thorough", deadline=None, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
+
+
+@pytest.fixture
+def untraced():
+    """Skip a test of speed where coverage or a debugger takes its time of every line."""
+    monitors = getattr(sys, "monitoring", None)  # from Python 3.12 on
+    if sys.gettrace() or (monitors and any(map(monitors.get_tool, range(6)))):
+        pytest.skip("a tracer is at work, and takes its time")
 
 
 OF_PYTORCH = ("pararnn_solvers/torch/*.py", "tests/torch/[!_t]*.py")

@@ -72,7 +72,7 @@ def run(code):
     ).stdout
 
 
-def test_importing_the_package_is_quick():
+def test_importing_the_package_is_quick(untraced):
     """The least of several starts, which is what the import itself takes."""
 
     def once():

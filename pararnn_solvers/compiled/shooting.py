@@ -265,27 +265,38 @@ def seams(
 
 
 def shoot_either(
-    ways: Sequence[Callable[..., Shot]], x: Array | None, h0: Array, h: Array, guess: Array | None
+    ways: Sequence[Callable[..., Shot]],
+    x: Array | None,
+    h0: Array,
+    h: Array,
+    guess: Array | None,
+    *,
+    max_iter: int,
 ) -> Shot:
     """Fill ``h`` by the first of two ways, and the sequences that it leaves by the second.
+
+    The second begins at the guess again, in the row of `norms` where the first ended.
 
     Parameters
     ----------
     ways : pair of callables
-        From ``(x, h0, h, guess)`` to a :class:`Shot`, on the host or on a device.
+        From ``(x, h0, h, guess, max_iter)`` to a :class:`Shot`, on the host or on a device.
+    max_iter : int
+        Most iterations of both; at least one, which is what chunks take that run until they meet.
     """
     first, second = ways
-    shot = first(x, h0, h, guess)
-    left = ~(shot.joined | shot.diverged)
-    if not left.any():
+    shot = first(x, h0, h, guess, max_iter)
+    left, more = ~(shot.joined | shot.diverged), max_iter - (len(shot.norms) - 1)
+    if not left.any() or more < 1:
         return shot
     rest = arrays.positions(left, h)
     h_left = np.ascontiguousarray(h[:, rest], like=h)
     few, guess = (None if a is None else a[:, rest] for a in (x, guess))
-    other = second(few, h0[rest], h_left, guess)
+    other = second(few, h0[rest], h_left, guess, more)
     h[:, rest] = h_left
-    norms = np.concatenate([shot.norms, np.repeat(shot.norms[-1:], len(other.norms), axis=0)])
-    norms[len(shot.norms) :, left] = other.norms
+    further = np.repeat(shot.norms[-1:], len(other.norms) - 1, axis=0)
+    norms = np.concatenate([shot.norms, further])
+    norms[len(shot.norms) - 1 :, left] = other.norms
     joined, diverged = shot.joined.copy(), shot.diverged.copy()
     joined[left], diverged[left] = other.joined, other.diverged
     evaluations = shot.evaluations + other.evaluations

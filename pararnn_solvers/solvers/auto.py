@@ -87,8 +87,9 @@ class Auto:
     2**18 in place of 2048, 2**16 in place of 256, and blocks of 64 x 64.
 
     Sequences that 2 or 5 does not solve are given to a moving window, which makes progress in
-    every iteration. ``Solution.note`` says what was chosen and why. A callback sees that second
-    solve, of those sequences alone, from iteration 0.
+    every iteration; `max_iter` limits each of the two by itself, so that `n_iter` may exceed it.
+    ``Solution.note`` says what was chosen and why. A callback sees that second solve, of those
+    sequences alone, from iteration 0.
     """
 
     def solve(

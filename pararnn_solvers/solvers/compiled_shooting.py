@@ -56,7 +56,8 @@ class CompiledShooting:
         else:
             shot = self.shoot(system, h, guess, scan, stopping)
         system.tally.steps += shot.evaluations
-        status = np.full(h.shape[1], Status.MAX_ITER, object)
+        spent = len(shot.norms) > stopping.max_iter
+        status = np.full(h.shape[1], Status.MAX_ITER if spent else Status.STALLED, object)
         status[shot.joined] = Status.CONVERGED
         if not shot.finite:
             system.tally.suspect = True
@@ -86,16 +87,17 @@ class CompiledShooting:
         if forgets is None:
             forgets = here.forgetting(program, system.x, system.h0, T).steps <= 2 * S
 
-        def until_they_meet(x: Array | None, h0: Array, h: Array, guess: Array | None) -> Any:
+        def until_they_meet(x: Any, h0: Array, h: Array, guess: Any, max_iter: int) -> Any:
             return here.shoot(program, x, h0, h, S, *bounds, guess=guess)
 
-        def by_newton(x: Array | None, h0: Array, h: Array, guess: Array | None) -> Any:
-            more = {"scan": scan, "max_iter": stopping.max_iter, "guess": guess}
+        def by_newton(x: Any, h0: Array, h: Array, guess: Any, max_iter: int) -> Any:
+            more = {"scan": scan, "max_iter": max_iter, "guess": guess}
             return here.shoot_newton(program, x, h0, h, S, *bounds, **more)
 
         ways = (until_they_meet, by_newton) if forgets else (by_newton, until_they_meet)
         ends = None if guess is None else resolve(guess, system)[S - 1 :: S]
-        return shoot_either(ways, system.x, system.h0, h, ends)
+        most = stopping.max_iter
+        return shoot_either(ways, system.x, system.h0, h, ends, max_iter=most)
 
     def __str__(self) -> str:
         return f"newton(chunk={self.chunk})"

@@ -41,9 +41,10 @@ def shoot(
 
     Source: Bock & Plitt 1984; Gander & Vandewalle 2007, section 3.
     """
-    if system.is_compiled and method.is_plain and method.window is None:
+    in_kernels = system.is_compiled and method.is_plain and method.window is None
+    if in_kernels and stopping.max_iter:  # chunks that run until they meet are one iteration
         solution = CompiledShooting(chunk).solve(system, guess, scan, stopping, observe)
-        unmet = solution.sequence_status == Status.MAX_ITER
+        unmet = solution.sequence_status == Status.STALLED
         if system.dense is None or not unmet.any():
             return solution
         return corrected(solution, chunk, unmet, observe)
@@ -89,7 +90,9 @@ def corrected(
     method = Newton(exact if h.shape[-1] <= LARGEST_BLOCK else diagonal)
     part = system.part(h, 0, len(h), unmet)
     guess = h[:, arrays.positions(unmet, h)]
-    rest = shoot(method, chunk, part, guess, solution.scan, solution.stopping, observe)
+    stopping = solution.stopping
+    left = replace(stopping, max_iter=stopping.max_iter - solution.n_iter)
+    rest = shoot(method, chunk, part, guess, solution.scan, left, observe)
     return replace(
         completed(solution, rest, unmet),
         note=f"{unmet.sum()} sequence(s), whose chunks do not forget, were corrected by {method}",

@@ -46,7 +46,8 @@ class Stopping:
         In the units of the state, and relative to it. Default ``eps**0.75`` of the dtype: 1.8e-12
         for float64, 6.4e-6 for float32.
     max_iter : int
-        Most iterations; for a moving window, since the window last moved.
+        Most iterations; for a moving window, since the window last moved. What ``auto`` gives to
+        a moving window has as many again.
 
     Notes
     -----

@@ -1,5 +1,7 @@
 """Multiple shooting by kernels: from any guess the rollout, and an honest account of it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,16 @@ import pararnn_solvers as prs
 from pararnn_solvers.compiled import shooting, shooting_policy
 from pararnn_solvers.linear import load
 from tests.compiled.cases import FAMILIES, cell, diagonal, program_of, system_of
-from tests.strategies import SEEDS, Case, allowed_error, attempt, rollout, rounding, solve
+from tests.strategies import (
+    SEEDS,
+    Case,
+    allowed_error,
+    attempt,
+    dense_tanh,
+    rollout,
+    rounding,
+    solve,
+)
 
 Status = prs.Status
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -144,6 +155,54 @@ def test_chunks_that_do_not_meet_are_given_up(n):
 
 def steep_step(h, x, a):
     return np.tanh(a * h) + x
+
+
+def steep(a=3.0, n=2, T=400, batch=(3,)):
+    """``h_t = tanh(a h_{t-1}) + x_t``, which forgets only where it saturates."""
+    case = linear(a, n=n, T=T, batch=batch)
+    recurrence = prs.Recurrence(steep_step, block_size=1)
+    return case._replace(recurrence=recurrence, x=0.3 * case.x)
+
+
+def dense(T=96):
+    """Recurrences whose channels couple, which forget slowly."""
+    case = dense_tanh(T=T, d=6, batch=(2,), lipschitz=0.99)
+    return case._replace(recurrence=prs.Recurrence(case.recurrence))
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("chunk", [2, 7, 40])
+@pytest.mark.parametrize("make", [steep, dense, partial(linear, 1.0), diagonal])
+def test_max_iter_is_obeyed(make, chunk, limit):
+    case = make()
+    solution = attempt(case, method=prs.newton(chunk=chunk), compiled=True, max_iter=limit)
+    assert solution.n_iter <= limit
+    assert (solution.n_iter == limit) or Status.MAX_ITER not in solution.sequence_status
+    largest = 1 + np.abs(solution.h).max(axis=(0, -1))
+    met = residual_of(case, solution.h) <= largest * np.finfo(float).eps ** 0.75 + rounding(case)
+    assert met[solution.sequence_status == Status.CONVERGED].all()
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 4])
+def test_kernels_correct_chunks_as_array_operations_do(limit):
+    """The same guess leads through the same jumps, as often as it is allowed."""
+    case = steep(T=200)
+    options = {"method": prs.newton(chunk=10), "max_iter": limit, "guess": np.zeros((200, 3, 2))}
+    arrays = attempt(case, compiled=False, **options)
+    shot, _ = shoot_newton(case, 10, np.zeros((19, 3, 2)), max_iter=limit)
+    assert not shot.joined.any() and arrays.status is Status.MAX_ITER
+    assert len(shot.norms) == len(arrays.residual_norms) == limit + 1
+    np.testing.assert_allclose(shot.norms[:-1], arrays.residual_norms[:-1], rtol=1e-6)
+
+
+def test_chunks_that_do_not_meet_leave_what_iterations_are_left_to_newton():
+    """Running chunks again is one iteration; corrections are the others."""
+    case = steep(T=200)
+    options = {"method": prs.newton(chunk=10), "compiled": True}
+    needed = solve(case, **options).n_iter
+    assert needed > 10
+    assert solve(case, max_iter=needed, **options).n_iter == needed
+    assert attempt(case, max_iter=needed - 1, **options).status is Status.MAX_ITER
 
 
 @pytest.mark.parametrize("method", [prs.newton(chunk=8), prs.newton(chunk=25)])

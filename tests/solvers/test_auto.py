@@ -91,6 +91,20 @@ def test_a_trajectory_shorter_than_the_window_is_given_to_it_too():
     np.testing.assert_allclose(solution.h, prs.rollout(*problem[:4], steps=200), rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("limit", [1, 3, 5])
+def test_the_window_has_as_many_iterations_as_the_first_choice(limit):
+    """It makes progress in each, so that one since it last moved is enough."""
+    problem = problems.van_der_pol(length=100)
+    with pytest.raises(prs.ConvergenceError) as error:
+        solve_problem(problem, method="newton", max_iter=limit)
+    first = error.value.solution
+    second = solve_problem(problem, method=prs.windowed(prs.newton(), auto.WINDOW), max_iter=limit)
+    solution = solve_problem(problem, method="auto", max_iter=limit)
+    assert first.status is prs.Status.MAX_ITER and first.n_iter == limit
+    assert solution.status is prs.Status.CONVERGED
+    assert solution.n_iter == first.n_iter + second.n_iter > limit
+
+
 def test_only_the_sequences_that_failed_are_given_to_the_window():
     """The first is solved by Newton's method, the second overflows."""
     problem = problems.van_der_pol(length=512)

@@ -68,9 +68,10 @@ def test_variants_pass(name):
 
 # One or two recurrences, because kernels of each are compiled.
 BAD, PREFIX = "bad_numbers_stay_in_their_sequence", "full_steps_make_the_prefix_exact"
+LIMIT = "max_iter_is_obeyed"
 KERNELS = {
     "newton": ("newton", [BAD, PREFIX]),
-    "newton(chunk=3)": (prs.newton(chunk=3), [BAD]),
+    "newton(chunk=3)": (prs.newton(chunk=3), [BAD, LIMIT]),
     "sequential": ("sequential", [BAD]),
 }
 

@@ -341,7 +341,7 @@ def test_traced_arrays_have_the_dtypes_of_numpy():
     assert seen[0] == seen[-1] == [np.float32, bool, np.float32]
 
 
-def test_tracing_is_quick():
+def test_tracing_is_quick(untraced):
     theta = diagonal_gru.init(RNG, 4, N)
 
     def once():

@@ -1,0 +1,60 @@
+"""Mutation testing finds what tests miss, and nothing else."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).with_name("run.py")
+MODULE = """
+LIMIT = 3
+
+def larger(a, b):
+    return a if a > b else b
+
+def capped(a):
+    return min(a, LIMIT)
+
+def unused(a):
+    return -a
+"""
+TESTS = """
+from tiny import capped, larger
+
+def test_larger():
+    assert larger(1, 2) == larger(2, 1) == 2
+
+def test_capped():
+    assert capped(5) == 3
+"""
+
+
+@pytest.mark.skipif(
+    not (importlib.util.find_spec("cosmic_ray") and importlib.util.find_spec("coverage")),
+    reason="needs cosmic-ray and coverage",
+)
+def test_what_survives_is_equivalent_or_untested(tmp_path):
+    """Killed in a fork and, for the constant, in a fresh interpreter; ``>=`` changes nothing."""
+    (tmp_path / "tiny.py").write_text(MODULE)
+    (tmp_path / "test_tiny.py").write_text(TESTS)
+    results = tmp_path / "results.jsonl"
+    command = [sys.executable, str(RUN), "tiny.py", "--tests", "test_tiny.py"]
+    command += ["--results", str(results)]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert first.returncode == 1, first.stderr
+    lines = first.stdout.splitlines()
+    told = [line for line in lines if line.startswith(("survived", "not reached", "out of time"))]
+    assert "survived: tiny.py:5: ReplaceComparisonOperator_Gt_GtE" in told
+    assert len([line for line in told if line.startswith("survived")]) == 1
+    assert all(
+        line.startswith("not reached: tiny.py:11") for line in told if "survived" not in line
+    )
+    assert "    +LIMIT = 4" not in lines
+    row = next(line for line in lines if line.startswith("| tiny.py"))
+    tried, killed, _, survived, unreached = (int(n) for n in row.split("|")[2:-1])
+    assert tried == killed + survived + unreached == len(results.read_text().splitlines())
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert f"{tried} mutants, {tried} of them known" in again.stdout
+    assert again.stdout.splitlines()[-1] == lines[-1]
