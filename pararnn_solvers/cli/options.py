@@ -114,7 +114,7 @@ def add_compare(parser: Any) -> None:
         "--length", type=whole, metavar="T", help="steps of PROBLEM; default those of its source"
     )
     parser.add_argument(
-        "--seed", type=int, metavar="N", help="of the numbers drawn for PROBLEM; default 0"
+        "--seed", type=seed, metavar="N", help="of the numbers drawn for PROBLEM; default 0"
     )
     add_problem(parser.add_argument_group("a recurrence of your own"))
     group = parser.add_argument_group("what is compared")
@@ -254,6 +254,12 @@ def number(text: str, kind: Callable[[str], Any], expected: str, least: float) -
 def whole(text: str) -> int:
     """Parse a positive integer."""
     result: int = number(text, int, "a whole number of at least 1", 1)
+    return result
+
+
+def seed(text: str) -> int:
+    """Parse a number that random generators start from."""
+    result: int = number(text, int, "a whole number of at least 0", 0)
     return result
 
 
