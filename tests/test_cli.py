@@ -1,5 +1,6 @@
 """The command line, in this process where possible: what it prints, writes and returns."""
 
+import errno
 import json
 import os
 import signal
@@ -671,3 +672,21 @@ def test_write_whole_follows_links(tmp_path):
     path = files.check_destination(str(link), (".npy",), "--output", force=True)
     files.write_whole(path, lambda file: file.write(b"new"))
     assert link.is_symlink() and target.read_bytes() == b"new"
+
+
+def test_write_whole_says_what_cannot_be_written_and_leaves_nothing(tmp_path):
+    def full(file):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"cannot write '.*h\.npy': no space left on device"):
+        files.write_whole(tmp_path / "h.npy", full)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_step_with_too_few_arguments_is_named(here, capsys):
+    (here / "few.py").write_text("def step(h, x):\n    return h\n")
+    assert main(["solve", "--recurrence", "few.py:step", "--steps", "3", "--h0", "0"]) == 1
+    err = capsys.readouterr().err
+    assert "takes 2 positional arguments" in err
+    assert err.splitlines()[-1].endswith("error: few.py:step raised TypeError (see above)")

@@ -126,6 +126,7 @@ def test_the_list_has_every_problem_on_a_line(capsys):
         (["gru", "--budget", "0"], ["budget", "more than 0"]),
         (["gru", "--plot", "p.jpg"], ["p.jpg", ".png"]),
         (["gru", "--input", "x.npy"], ["gru", "--input", "leave one out"]),
+        (["gru", "--seed", "-1"], ["--seed", "at least 0", "'-1'"]),
         (["--input", "x.npy", "--recurrence", "model.py:step", "--length", "3"], ["--limit"]),
         (["membrane_gru", "--length", "99999"], ["99999", "12000"]),
     ],

@@ -64,6 +64,12 @@ def test_an_unknown_name_is_refused_before_anything_is_computed(capsys, two_anch
     assert "name is 'observer'; expected one of cells, " in err
 
 
+def test_all_beside_an_unknown_name_names_that_one(capsys, two_anchors):
+    status, out, err = run(capsys, "all", "observer")
+    assert (status, out) == (2, "")
+    assert "name is 'observer'" in err
+
+
 def test_the_page_names_every_command():
     page = PAGE.read_text(encoding="utf-8")
     for name in ANCHORS:

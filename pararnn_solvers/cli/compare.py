@@ -93,7 +93,7 @@ def named(args: Namespace) -> Task:
     """
     if options := given(args):
         raise InvalidInput(
-            f"{args.problem} is a problem by name and {' and '.join(options)} describe another; "
+            f"{args.problem} is a problem by name, {' and '.join(options)} for another; "
             "leave one out"
         )
     wanted = {"length": args.length, "seed": args.seed, "dtype": args.dtype}

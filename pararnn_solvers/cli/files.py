@@ -148,5 +148,8 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OSError(f"cannot write {str(path)!r}: {reason}; nothing was written") from error
     finally:  # Ctrl-C comes through here, too
         part.unlink(missing_ok=True)

@@ -19,9 +19,10 @@ def run_reproduce(args: Namespace) -> int:
         for name, anchor in ANCHORS.items():
             print(f"{name:<{width}}  {anchor.title}; {anchor.source}")
         return 0
-    names = list(ANCHORS) if args.names == ["all"] else args.names
+    names = [name for name in args.names if name != "all"]
     for name in names:
         find(name)  # before anything is computed
+    names = list(ANCHORS) if "all" in args.names else names
     reports = [report(name, args.json) for name in names]
     if args.json:
         print(json.dumps(reports, indent=2))

@@ -188,5 +188,6 @@ def print_traceback(error: Exception, problem: Problem) -> None:
     while frames is not None and frames.tb_frame.f_code is not code:
         frames = frames.tb_next
     traceback.print_exception(type(error), error, frames or error.__traceback__)
-    who = f"{problem.model} raised" if frames else "unexpected"
+    ours = not (frames or hasattr(error, "__notes__"))  # a call that step refuses leaves no frame
+    who = "unexpected" if ours else f"{problem.model} raised"
     print(f"{PROGRAM}: error: {who} {type(error).__name__} (see above)", file=sys.stderr)
