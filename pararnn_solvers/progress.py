@@ -32,3 +32,17 @@ def observer(
                 callback(state)
 
         yield observe
+
+
+@contextmanager
+def steps_bar(
+    name: str, total: int | None, done: int, progress: bool
+) -> Iterator[Callable[[int], Any]]:
+    """Yield what is told of steps as they are done, of a total that may not be known."""
+    if not progress:
+        yield lambda steps: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, initial=done, unit="step", unit_scale=True, desc=name) as bar:
+        yield bar.update

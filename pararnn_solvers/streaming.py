@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 from pararnn_solvers import arrays
@@ -27,8 +28,8 @@ __all__ = ["stream"]
 
 OPTIONS = frozenset(inspect.signature(solve).parameters) - {"recurrence", "x", "h0", "theta"}
 OF_THE_WHOLE = {
-    "steps": "the chunks have as many steps as they have; for a recurrence without input, call "
-    "solve with h0=solution.h[-1] again and again",
+    "steps": "the chunks have as many steps as they have; for a recurrence without input, each "
+    "chunk is a number of steps",
     "lengths": "sequences of a stream end where it does; leave it out",
     "resets": "no chunk but the first knows h0; cut the stream where sequences begin",
 }
@@ -52,8 +53,9 @@ def stream(
     ----------
     recurrence : Recurrence or callable
         ``step(h, x, theta)``, as of :func:`solve`.
-    chunks : iterable of arrays, shape (T_i, *batch, m)
-        Of any lengths, 0 too; taken one at a time, when its solution is asked for.
+    chunks : iterable of arrays, shape (T_i, *batch, m), or of whole numbers T_i
+        Of any lengths, 0 too; taken one at a time, when its solution is asked for. Numbers are the
+        steps of a recurrence without input.
     h0 : array, shape (*batch, d)
         Initial states of the first chunk.
     theta : nested containers of arrays, optional
@@ -157,7 +159,7 @@ def _solutions(stream: _Stream, chunks: Iterator[Any], h: Array) -> Iterator[Sol
     if number < 0:
         raise InvalidInput(
             "chunks has no chunk 0: it is empty, or an iterator that was used up before; expected "
-            "at least one array (T, *batch, m), which may have T = 0"
+            "at least one array (T, *batch, m), which may have T = 0, or number of steps"
         )
 
 
@@ -170,35 +172,38 @@ class _Stream:
     compiled : bool, optional
         Decided by the first chunk that has steps.
     like : (shape, dtype), optional
-        Of the first chunk.
+        Of the first chunk; empty without input.
     """
 
     recurrence: Any
     theta: Any
     options: dict[str, Any]
     compiled: bool | None
-    like: tuple[tuple[int, ...], Any] | None = None
+    like: tuple[()] | tuple[tuple[int, ...], Any] | None = None
 
-    def solved(self, number: int, x: Any, h: Array, before: str) -> Solution:
+    def solved(self, number: int, chunk: Any, h: Array, before: str) -> Solution:
         """Return the solution of a chunk from the states h.
 
         Parameters
         ----------
+        chunk : array or int
+            Its x, or its number of steps.
         before : str
             What went wrong in the chunk before, if anything.
         """
-        if x is None:
-            raise InvalidInput("x is None; expected an array (T, *batch, m)")
-        x = arrays.from_any(x)
+        if chunk is None:
+            raise InvalidInput("x is None; expected an array (T, *batch, m), or a number of steps")
+        autonomous = isinstance(chunk, Integral)
+        x, steps = (None, chunk) if autonomous else (arrays.from_any(chunk), None)
         self.require_alike(x)
         if before and not all_finite(h):
             raise InvalidInput(
                 f"it starts from states that are not finite, where chunk {number - 1} ended "
                 f"({before}); stop there, or solve that chunk otherwise"
             )
-        if self.compiled is None and x.size:
-            self.compiled = self.can_compile(x, h)
-        options = {**self.options, "compiled": self.compiled}
+        if self.compiled is None and (steps if x is None else x.size):
+            self.compiled = self.can_compile(x, h, steps)
+        options = {**self.options, "compiled": self.compiled, "steps": steps}
         warns = options.get("on_failure") == "warn"
         if warns:
             options["on_failure"] = "raise"
@@ -210,10 +215,18 @@ class _Stream:
             warnings.warn(f"chunk {number}: {error}", ConvergenceWarning, stacklevel=3)
             return error.solution
 
-    def require_alike(self, x: Array) -> None:
+    def require_alike(self, x: Array | None) -> None:
         """Raise InvalidInput unless a chunk is like the first one but for its length."""
+        found = () if x is None else (x.shape, x.dtype)
         if self.like is None:
-            self.like = x.shape, x.dtype
+            self.like = found
+        if x is None or not self.like:
+            if found != self.like:
+                raise InvalidInput(
+                    "chunk 0 and it are an array and a number of steps, or the other way round; "
+                    "expected arrays (T, *batch, m) throughout, or numbers"
+                )
+            return
         shape, dtype = self.like
         if x.shape[1:] != shape[1:] or x.ndim != len(shape) or x.dtype != dtype:
             sizes = "".join(f", {size}" for size in shape[1:])
@@ -222,8 +235,8 @@ class _Stream:
                 f"and dtype {dtype}; expected (T{sizes}) and {dtype} for every chunk"
             )
 
-    def can_compile(self, x: Array, h: Array) -> bool:
+    def can_compile(self, x: Array | None, h: Array, steps: int | None) -> bool:
         """Tell whether kernels can run in place of the step."""
-        system = with_one_batch_axis(make_system(self.recurrence, x, h, self.theta, None))
+        system = with_one_batch_axis(make_system(self.recurrence, x, h, self.theta, steps))
         with arrays.device_of(h):
             return with_any_program(system, self.options.get("backend", "auto")).is_compiled

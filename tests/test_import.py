@@ -20,7 +20,7 @@ LAYERS = [
     "autodiff", "compiled", "recurrence", "cells", "problems", "system", "growth", "sequences",
     "memory", "plotting", "solvers",
     "validation", "compilation", "progress", "sensitivities", "api", "comparison", "stepping",
-    "streaming", "torch", "jax", "planning", "diagnostics", "reproduction",
+    "streaming", "out_of_core", "torch", "jax", "planning", "diagnostics", "reproduction",
     "testing",
     "bench", "cli",
 ]  # fmt: skip

@@ -75,6 +75,15 @@ def test_methods_agree_with_the_whole(method):
         assert np.abs(joined(found) - whole.h).max() <= 2 * allowed_error(case)
 
 
+@pytest.mark.parametrize("compiled", [None, False])
+def test_without_input_chunks_are_numbers_of_steps(compiled):
+    case = block_tanh(k=2, T=16, batch=(3,), x=False)
+    expected = prs.rollout(case.recurrence, None, *case[2:4], steps=16, compiled=compiled is None)
+    options = {"method": "sequential", "compiled": compiled}
+    for chunks in [[16], [5, 0, np.int64(11)]]:
+        np.testing.assert_array_equal(joined(stream(case, chunks, **options)), expected)
+
+
 def test_what_cannot_be_compiled_runs_itself():
     def step(h, x, theta):
         return np.sort(np.tanh(h + x), axis=-1)
@@ -191,6 +200,7 @@ def test_options_are_those_of_solve():
     (np.ones((2, 9)), r"chunk 1: x has shape \(2, 9\) .* expected \(T, 2, 9\)"),
     (np.ones((4, 2, 9), np.float32), "chunk 1: .* dtype float32, .* dtype float64"),
     (None, "chunk 1: x is None"),
+    (4, "chunk 1: chunk 0 and it are an array and a number"),
     (np.full((4, 2, 9), np.nan), "chunk 1: x is nan"),
 ])  # fmt: skip
 def test_a_ragged_chunk_is_named(second, message):
@@ -210,6 +220,18 @@ def test_a_ragged_chunk_is_named(second, message):
 def test_a_first_chunk_must_fit_the_states(first, message):
     with pytest.raises(InvalidInput, match=message):
         next(stream(gru(T=3, batch=(2,)), [first], **FREE))
+
+
+@pytest.mark.parametrize(("chunk", "message"), [
+    (-1, "chunk 1: steps is -1"),
+    (True, "chunk 1: steps is True"),
+    (np.ones((4, 1)), "chunk 1: chunk 0 and it are an array and a number"),
+])  # fmt: skip
+def test_a_wrong_number_of_steps_is_named(chunk, message):
+    solutions = prs.stream(lambda h, x, _: h / 2, [3, chunk], np.ones(1), **FREE)
+    assert next(solutions).h.ravel().tolist() == [0.5, 0.25, 0.125]
+    with pytest.raises(InvalidInput, match=message):
+        next(solutions)
 
 
 def test_an_iterator_that_is_used_up_is_no_stream():
