@@ -109,6 +109,9 @@ class Ranks:
         if self.several:
             self.forwards, self.backwards = own_communicators(comm)
 
+    def __reduce__(self) -> tuple[type[Ranks], tuple[()]]:
+        return Ranks, ()  # whoever receives it is alone with it
+
     @property
     def several(self) -> bool:
         """Whether there is anybody to talk to."""

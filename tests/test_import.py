@@ -20,8 +20,8 @@ LAYERS = [
     "functions",
     "autodiff", "compiled", "recurrence", "cells", "problems", "system", "growth", "sequences",
     "memory", "plotting", "solvers",
-    "validation", "compilation", "progress", "sensitivities", "api", "comparison", "stepping",
-    "streaming", "torch", "jax", "planning", "diagnostics", "reproduction",
+    "validation", "compilation", "distributed", "progress", "sensitivities", "api", "comparison",
+    "stepping", "streaming", "torch", "jax", "planning", "diagnostics", "reproduction",
     "testing",
     "bench", "cli",
 ]  # fmt: skip

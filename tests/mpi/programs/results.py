@@ -2,7 +2,8 @@
 
 import sys
 
-from tests.mpi.programs import scans
+from tests.mpi.programs import scans, solves
 
 scans.main()
+solves.main()
 sys.stdout.write("passed\n")
