@@ -27,13 +27,25 @@ needs_mpi = pytest.mark.skipif(
 )
 
 
-def launch(ranks, program, *arguments, timeout=120, environment=None):
-    """Run a module of ``tests.mpi.programs`` on so many ranks; return how it ended."""
-    python = [sys.executable, "-W", "error", "-m", "mpi4py", "-m", f"tests.mpi.programs.{program}"]
+def launch(ranks, program, *arguments, timeout=300, through=()):
+    """Run a module of ``tests.mpi.programs`` on so many ranks; return how it ended.
+
+    `through` is a command that starts Python, such as ``env NAME=value``.
+    """
+    python = [
+        *through,
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "mpi4py",
+        "-m",
+        f"tests.mpi.programs.{program}",
+    ]
     return subprocess.run(
         [MPIRUN, *OPTIONS, "-n", str(ranks), *python, *arguments],
         cwd=ROOT,
-        env={**os.environ, **CALM, "PYTHONPATH": str(ROOT), **(environment or {})},
+        env={**os.environ, **CALM, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=timeout,
