@@ -30,6 +30,7 @@ _HOME = {
     "functions": ["gelu", "sigmoid", "silu", "softplus"],
     "linear.threads": ["num_threads", "set_num_threads"],
     "out_of_core": ["Stored", "solve_to"],
+    "ranks": ["Communication"],
     "recurrence": ["Recurrence"],
     "solvers.auto": ["auto"],
     "solvers.guess": ["from_zero", "jacobi_sweeps", "picard_sweeps", "repeat_h0"],

@@ -13,6 +13,7 @@ import numpy as np
 from pararnn_solvers import arrays, linear, solvers
 from pararnn_solvers.checks import require_one_place
 from pararnn_solvers.compilation import obstacle, with_program
+from pararnn_solvers.distributed import over_ranks, ranks_of, require_shareable, slab_solution
 from pararnn_solvers.errors import (
     ConvergenceError,
     ConvergenceWarning,
@@ -57,6 +58,7 @@ def solve(
     callback: Callable[..., Any] | None = None,
     progress: bool = False,
     compiled: bool | None = None,
+    comm: Any = None,
 ) -> Solution:
     """Return the trajectory of ``h_t = step(h_{t-1}, x_t, theta)``, solved for all t at once.
 
@@ -89,6 +91,7 @@ def solve(
     backend : str or scan
         What solves the linear recurrences: ``"auto"`` (numba, or cupy for arrays on a device), a
         name out of ``linear.BACKENDS``, or a function ``scan(blocks, rhs, *, adjoint=False)``.
+        ``"mpi"`` is ``comm=MPI.COMM_WORLD``.
     guess : array, callable or str, optional
         The trajectory to start from, a function from the system to one, or a name out of
         ``guess.GUESSES``. Default ``f(0, x)``; a moving window holds its last state, and chunks in
@@ -114,6 +117,11 @@ def solve(
         no ``jacobian=`` or other backend is asked for.
         Steps with matrix products have kernels for ``auto``, ``sequential`` and ``newton(chunk=S)``
         only. ``Solution.compiled`` says which ran.
+    comm : mpi4py communicator, optional
+        Its ranks share the steps: each passes its own slab of x (or `steps`; and of `guess`), of
+        any length, and all else alike, with `h0` before the first step of all. Each gets the
+        solution of its slab, with the same statuses and norms; what one raises, all do. Methods:
+        ``auto``, ``sequential``, and those with full or relaxed steps at all times at once.
 
     Returns
     -------
@@ -137,46 +145,61 @@ def solve(
     ('CONVERGED', (1000, 1))
     """
     began = time.perf_counter()
-    if on_failure not in ON_FAILURE:
-        raise InvalidInput(f"on_failure is {on_failure!r}; expected one of {ON_FAILURE}")
-    if not (isinstance(backend, str) or callable(backend)):
-        raise InvalidInput(f"backend is {backend!r}; expected one name, such as 'numba', or a scan")
-    if not (callback is None or callable(callback)):
-        raise InvalidInput(f"callback is {callback!r}; expected a function of a State, or None")
-    stopping = Stopping(atol, rtol, max_iter)
-    system, sequences = masked(make_system(recurrence, x, h0, theta, steps), lengths, resets)
-    chosen, (backend_name, scan) = solvers.load(method), load_backend(backend, system.h0)
-    label = f"{method}()" if isinstance(method, str) else str(chosen)
-    with where_arrays_are(system, label):
-        flat = compiled_or_not(system, sequences, backend, compiled)
-        if not (flat.is_compiled and solvers.reads_drives(chosen)):
-            check_inputs(system)
-        if not flat.is_compiled:
-            probe(flat)  # for what a trace would have shown
-        check_memory(flat, chosen)
-        flat = replace(flat, tally=Tally())  # what was only tried does not count
-        with observer(flat, callback, progress) as observe:
+    ranks = ranks_of(comm, backend)
+    with ranks.together():
+        require_options(on_failure, backend, callback)
+        stopping = Stopping(atol, rtol, max_iter)
+        system, sequences = masked(make_system(recurrence, x, h0, theta, steps), lengths, resets)
+        chosen, (backend_name, scan) = solvers.load(method), load_backend(backend, system.h0)
+        label = f"{method}()" if isinstance(method, str) else str(chosen)
+        if ranks.several:
+            options = {"lengths": lengths, "resets": resets, "callback": callback}
+            require_shareable(chosen, guess, on_failure, {**options, "progress": progress})
+        with where_arrays_are(system, label):
+            flat = compiled_or_not(system, sequences, backend, compiled)
+            if not (flat.is_compiled and solvers.reads_drives(chosen)):
+                check_inputs(system)
+            if not flat.is_compiled:
+                probe(flat)  # for what a trace would have shown
+            check_memory(flat, chosen)
+            flat = replace(flat, tally=Tally(), ranks=ranks)  # what was only tried does not count
             start = flatten_guess(guess, system, sequences)
-            solution = chosen.solve(flat, start, scan, stopping, observe)
-        if flat.tally.suspect:
-            check_inputs(system)  # as a kernel noticed while it read them
-        if on_failure == "sequential":
-            solution = finish_sequentially(solution, stopping)
-        if flat.recurrence is system.recurrence:
-            system = replace(system, program=flat.program)
-        solution = with_batch_axes(solution, system, sequences)
-    solution = replace(
-        solution,
-        method=solution.method or label,
-        backend=backend_name,
-        compiled=solution.compiled or flat.program is not None,
-    )
+            if ranks.several:
+                scan = over_ranks(flat, chosen, scan, {"method": label, "stopping": f"{stopping}"})
+            with observer(flat, callback, progress) as observe:
+                solution = chosen.solve(flat, start, scan, stopping, observe)
+            if flat.tally.suspect:
+                check_inputs(system)  # as a kernel noticed while it read them
+            if on_failure == "sequential":
+                solution = finish_sequentially(solution, stopping)
+            if flat.recurrence is system.recurrence:
+                system = replace(system, program=flat.program)
+            if ranks.several:
+                solution, system = slab_solution(solution, flat, system)
+            solution = with_batch_axes(solution, system, sequences)
+        solution = replace(
+            solution,
+            method=solution.method or label,
+            backend=backend_name,
+            compiled=solution.compiled or flat.program is not None,
+            ranks=ranks,
+        )
     count(solution, time.perf_counter() - began)
     if not solution.success and solution.status is not Status.STOPPED:
         if on_failure == "raise":
             raise ConvergenceError(solution.message, solution)
         warnings.warn(solution.message, ConvergenceWarning, stacklevel=2)
     return solution
+
+
+def require_options(on_failure: str, backend: Any, callback: Any) -> None:
+    """Raise InvalidInput for options that no solve takes."""
+    if on_failure not in ON_FAILURE:
+        raise InvalidInput(f"on_failure is {on_failure!r}; expected one of {ON_FAILURE}")
+    if not (isinstance(backend, str) or callable(backend)):
+        raise InvalidInput(f"backend is {backend!r}; expected one name, such as 'numba', or a scan")
+    if not (callback is None or callable(callback)):
+        raise InvalidInput(f"callback is {callback!r}; expected a function of a State, or None")
 
 
 def count(solution: Solution, seconds: float) -> None:
@@ -269,7 +292,7 @@ def load_backend(backend: Any, h0: Any = None) -> tuple[str, linear.Scan]:
     if callable(backend):
         return getattr(backend, "__qualname__", type(backend).__name__), backend
     on_device = arrays.is_device_array(h0)
-    name = ("cupy" if on_device else "numba") if backend == "auto" else backend
+    name = ("cupy" if on_device else "numba") if backend in ("auto", "mpi") else backend
     if on_device and name in HOST_BACKENDS:
         raise InvalidInput(
             f"backend is {name!r}, which takes NumPy arrays, and the arrays are on "
@@ -280,7 +303,7 @@ def load_backend(backend: Any, h0: Any = None) -> tuple[str, linear.Scan]:
             "backend is 'cupy', which takes arrays of CuPy, and the arrays are on the host; leave "
             "it out, or move the arrays: cupy.asarray(a)"
         )
-    return name, linear.load(name)
+    return ("mpi" if backend == "mpi" else name), linear.load(name)
 
 
 def with_one_batch_axis(system: System) -> System:

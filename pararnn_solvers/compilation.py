@@ -75,7 +75,7 @@ def obstacle(system: System, backend: Any, compiled: bool | None) -> str:
         return f"the trajectory has fewer than {COMPILE_FROM} numbers"
     if system.recurrence.jacobian is not None:
         return f"kernels have derivatives of their own, and jacobian={system.recurrence.jacobian!r}"
-    if backend not in ("auto", "cupy" if arrays.is_device_array(system.h0) else "numba"):
+    if backend not in ("auto", "mpi", "cupy" if arrays.is_device_array(system.h0) else "numba"):
         return f"kernels solve linear recurrences themselves, and backend={backend!r}"
     if k > MOST_COMPONENTS and system.recurrence.block_size is not None:
         return f"at most {MOST_COMPONENTS} components are compiled, and block_size={k}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ from pararnn_solvers import arrays
 from pararnn_solvers.bidiagonal import block_matmul
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.linear import alignment
+from pararnn_solvers.ranks import ALONE, Ranks
 from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.typing import Array
 
@@ -60,6 +62,10 @@ class System:
         `recurrence.step` as compiled kernels, which then run in its place.
     dense : DenseProgram, optional
         Where channels couple by matrix products: kernels for rollout and multiple shooting only.
+    ranks : Ranks
+        The processes that have a slab of time each, this system being the slab of this one. Then
+        `h0` is the state before the first step of all; and `previous`, what is made of it, `part`
+        and `steps_before` are called by all ranks together.
 
     Examples
     --------
@@ -79,6 +85,7 @@ class System:
     tally: Tally = field(default_factory=Tally, repr=False, compare=False)
     program: Any = field(default=None, repr=False, compare=False)
     dense: Any = field(default=None, repr=False, compare=False)
+    ranks: Ranks = field(default=ALONE, repr=False, compare=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -92,6 +99,20 @@ class System:
         """Whether there are kernels for rollout and multiple shooting."""
         return self.program is not None or self.dense is not None
 
+    @cached_property
+    def steps_before(self) -> int:
+        """How many steps the slabs of the ranks before this one have."""
+        return self.ranks.steps_before(self.shape[0])
+
+    @cached_property
+    def steps_in_all(self) -> int:
+        """How many steps the slabs of all ranks have."""
+        return int(self.ranks.total(np.array([self.shape[0]], np.int64))[0])
+
+    def alone(self, h0: Array) -> System:
+        """Return the equations of this slab by themselves, from the state before its first step."""
+        return replace(self, h0=h0, ranks=ALONE)
+
     def empty(self) -> Array:
         """Return memory for a trajectory, where ``h0`` is."""
         if arrays.is_device_array(self.h0):
@@ -100,7 +121,8 @@ class System:
 
     def previous(self, h: Array) -> Array:
         """Return the trajectory one step earlier: ``h_0, h_1 ... h_{T-1}``."""
-        return np.concatenate([self.h0[None], h[:-1]])[: len(h)]  # none of them for T = 0
+        before = self.ranks.state_before(h, self.h0)
+        return np.concatenate([before[None], h[:-1]])[: len(h)]  # none of them for T = 0
 
     def evaluate(self, previous: Array) -> Array:
         """Return ``f(h_{t-1}, x_t)`` at all steps at once, checked for shape and dtype."""
@@ -193,7 +215,8 @@ class System:
             The state before `start` is taken from here.
         sequences : boolean array, shape (batch,), on the host
         """
-        h0 = self.h0 if start == 0 else h[start - 1]
+        before = self.ranks.state_before(h[:start], self.h0)
+        h0 = before if start == 0 else h[start - 1]
         x = None if self.x is None else self.x[start:stop]
         if not sequences.all():
             chosen = arrays.positions(sequences, h0)
@@ -206,11 +229,12 @@ class System:
 
         The recurrence is composed with itself over `chunk` steps, ``Phi = f o ... o f``, and its
         tangent ``G = A_S ... A_1`` is the product of the blocks. The last chunk, whole or not, ends
-        in no unknown.
+        in no unknown; of a slab that others follow it has to be whole, and does.
 
         Source: Bock & Plitt (1984); Gander & Vandewalle (2007).
         """
-        whole = max(0, self.shape[0] - 1) // chunk
+        ends_here = self.steps_before + self.shape[0] == self.steps_in_all
+        whole = max(0, self.shape[0] - ends_here) // chunk
         x = None
         if self.x is not None:
             chunks = self.x[: whole * chunk].reshape(whole, chunk, *self.x.shape[1:])
@@ -229,7 +253,9 @@ def kernels_of(program: Any) -> Any:
 def fuses(system: System) -> bool:
     """Tell whether a kernel makes Newton iterations in one pass."""
     program = system.program
-    return program is not None and 0 not in system.shape and kernels_of(program).iterates(program)
+    if program is None or system.ranks.several or 0 in system.shape:
+        return False
+    return bool(kernels_of(program).iterates(program))
 
 
 def compose(recurrence: Recurrence, chunk: int) -> Recurrence:

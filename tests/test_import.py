@@ -16,11 +16,13 @@ import pararnn_solvers as prs
 ROOT = Path(prs.__file__).parent
 # A module imports from its own layer (a package) and from those before it.
 LAYERS = [
-    "typing", "errors", "arrays", "checks", "tree", "linear", "measure", "bidiagonal", "functions",
+    "typing", "errors", "arrays", "checks", "tree", "ranks", "bidiagonal", "linear", "measure",
+    "functions",
     "autodiff", "compiled", "recurrence", "cells", "problems", "system", "growth", "sequences",
     "memory", "plotting", "solvers",
-    "validation", "compilation", "progress", "sensitivities", "api", "comparison", "stepping",
-    "streaming", "out_of_core", "torch", "jax", "planning", "diagnostics", "reproduction",
+    "validation", "compilation", "distributed", "progress", "sensitivities", "api", "comparison",
+    "stepping", "streaming", "out_of_core", "torch", "jax", "planning", "diagnostics",
+    "reproduction",
     "testing",
     "bench", "cli",
 ]  # fmt: skip

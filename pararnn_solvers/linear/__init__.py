@@ -21,6 +21,7 @@ BACKENDS: dict[str, str] = {
     "numba": "pararnn_solvers.linear.numba_scan:scan",
     "scipy": "pararnn_solvers.linear.scipy_sparse:scan",
     "cupy": "pararnn_solvers.linear.cupy_scan:scan",
+    "mpi": "pararnn_solvers.linear.mpi_scan:scan",
 }
 """Name of every backend -> ``"module:attribute"``, resolved by :func:`load` on first use."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from pararnn_solvers.bidiagonal import BlockBidiagonal, block_matvec
 from pararnn_solvers.memory import require_blocks, where_arrays_are
 from pararnn_solvers.sensitivities.leaves import like, matching_leaves
 from pararnn_solvers.sensitivities.local_products import local_products, theta_gradient, x_gradient
+from pararnn_solvers.sensitivities.over_ranks import joined_gradients
 from pararnn_solvers.sequences import Sequences
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.system import System, Tally
@@ -60,7 +61,8 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
     Gradients
         ``theta`` has None for leaves that are not real numbers (integers, text). With lengths,
         ``x`` is 0 in the padding, and dh there counts for the final state, which is held there;
-        with resets, ``h0`` is the sum over every return to it.
+        with resets, ``h0`` is the sum over every return to it. Where ranks share the steps, all
+        call this with dh of their slabs, and get ``x`` of it, ``theta`` and ``h0`` of the whole.
 
     Raises
     ------
@@ -75,7 +77,8 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
     where it is below rounding beside the greatest of all. Otherwise one evaluation with k tangents
     and one linear recurrence; then, with ``vjp=``, one call of it; without, one evaluation with m
     tangents for x (shape (..., m)) and one with as many as theta has real entries, carried 16 at a
-    time.
+    time. Over ranks, one evaluation with k tangents, one linear recurrence and the product of the
+    blocks more.
 
     Source: Griewank & Walther 2008, chapter 3; Danieli et al. 2025 (arXiv 2510.21450), section 3.3.
 
@@ -86,6 +89,8 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
     >>> prs.gradients(sol, np.ones((3, 1))).x.ravel()
     array([1.75, 1.5 , 1.  ])
     """
+    if solution.ranks.several:
+        return cast(Gradients, joined_gradients(solution, dh, gradients))
     dh, sequences = like("dh", dh, solution.h), solution.sequences
     with where_arrays_are(solution.system, "gradients"):
         if sequences is not None:

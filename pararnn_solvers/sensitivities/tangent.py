@@ -14,6 +14,7 @@ from pararnn_solvers.bidiagonal import BlockBidiagonal, block_matvec
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.memory import require_blocks, where_arrays_are
 from pararnn_solvers.sensitivities.leaves import like, matching_leaves
+from pararnn_solvers.sensitivities.over_ranks import joined_jvp
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.system import System
 from pararnn_solvers.typing import Array
@@ -53,6 +54,8 @@ def jvp(
     >>> prs.jvp(sol, dh0=np.ones(1)).ravel()
     array([0.5  , 0.25 , 0.125])
     """
+    if solution.ranks.several:
+        return joined_jvp(solution, {"dx": dx, "dtheta": dtheta, "dh0": dh0}, jvp)
     system, h, sequences = solution.system, solution.h, solution.sequences
     with where_arrays_are(system, "jvp"):
         require_blocks(system, "jvp")

@@ -86,6 +86,9 @@ class Auto:
     On a device, launching the operations of a step takes most of its time: the numbers there are
     2**18 in place of 2048, 2**16 in place of 256, and blocks of 64 x 64.
 
+    Where ranks share the steps, 1 and 5 alone: the exponent is estimated where the first steps are,
+    and nothing is solved a second time.
+
     Sequences that 2 or 5 does not solve are given to a moving window, which makes progress in
     every iteration; `max_iter` limits each of the two by itself, so that `n_iter` may exceed it.
     ``Solution.note`` says what was chosen and why. A callback sees that second solve, of those
@@ -104,7 +107,7 @@ class Auto:
         method, why = choose(system)
         solution = method.solve(system, guess, scan, stopping, observe)
         solution = replace(solution, method=str(method), note=f"auto: {why}")
-        if solution.success or isinstance(method, Sequential):
+        if solution.success or isinstance(method, Sequential) or system.ranks.several:
             return solution
         if isinstance(method, CompiledShooting):
             return finish_sequentially(solution, stopping)
@@ -115,6 +118,8 @@ class Auto:
 
 def choose(system: System) -> tuple[Newton | Sequential | CompiledShooting, str]:
     """Return the method for a system, and the reason."""
+    if system.ranks.several:
+        return choose_over_ranks(system)
     if system.is_compiled:
         return choose_compiled(system)
     T = system.shape[0]
@@ -138,6 +143,16 @@ def choose(system: System) -> tuple[Newton | Sequential | CompiledShooting, str]
     if memory.blocks_memory(system) > memory.free_memory(system.h0) / 4:
         return windowed(newton(), WINDOW), "the blocks of all steps would not fit in memory"
     return newton(), rate
+
+
+def choose_over_ranks(system: System) -> tuple[Newton | Sequential, str]:
+    """Return the method where ranks share the steps: the rank of the first ones estimates."""
+    first = bool(system.steps_before == 0 and system.shape[0])
+    found = largest_exponent(system.alone(system.h0)) if first else -np.inf
+    exponent = float(system.ranks.greatest(np.array([found]))[0])
+    digits, T = -float(np.log(np.finfo(system.h0.dtype).eps)), system.steps_in_all
+    why = f"perturbations change by exp({exponent:+.2g}) a step, over {T} steps on all ranks"
+    return (sequential() if exponent * T > digits / 2 else newton()), why
 
 
 def choose_compiled(system: System) -> tuple[CompiledShooting | Sequential, str]:

@@ -13,7 +13,7 @@ are: ``scaled(0.3) == scaled(0.3)``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -282,7 +282,7 @@ class secant:
             return self.base(iterate)
         k, n = A.shape[-2:]
         change, df = iterate.h - last.h, iterate.f - last.f
-        dh = np.concatenate([np.zeros_like(change[:1]), change[:-1]])
+        dh = replace(iterate.system, h0=np.zeros_like(iterate.system.h0)).previous(change)
         miss = (df - block_matvec(A, dh)).reshape(*dh.shape[:-1], k, n)
         dh = dh.reshape(*dh.shape[:-1], k, n)
         length = np.square(dh).sum(axis=-2, keepdims=True)

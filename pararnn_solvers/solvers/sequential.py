@@ -42,6 +42,18 @@ def rollout_system(system: System, h: Array, start: int = 0) -> bool:
     return False
 
 
+def rollout_in_turn(system: System, h: Array) -> bool:
+    """Fill the slabs of all ranks, one rank after another; tell whether all must be finite."""
+
+    def fill(start: Array) -> Array:
+        rollout_system(system.alone(start), h)
+        last: Array = h[-1] if len(h) else start
+        return last
+
+    system.ranks.relay(system.h0, fill)
+    return False
+
+
 @dataclass(frozen=True)
 class Sequential:
     """Roll the recurrence out: no parallelism over time, no convergence to speak of."""
@@ -56,11 +68,11 @@ class Sequential:
     ) -> Solution:
         """Return the rollout; the guess and the stopping rule have no effect."""
         h = system.empty()
-        finite = rollout_system(system, h)
+        finite = rollout_in_turn(system, h) if system.ranks.several else rollout_system(system, h)
         status = np.full(h.shape[1], Status.SEQUENTIAL, object)
         if not finite:
             system.tally.suspect = True
-            status[~finite_sequences(h)] = Status.DIVERGED
+            status[~system.ranks.all(finite_sequences(h))] = Status.DIVERGED
         norms = np.zeros((1, h.shape[1]), h.dtype)  # each state is what the step returned
         norms[0, status == Status.DIVERGED] = np.nan
         if observe is not None:

@@ -42,6 +42,7 @@ def shoot(
     Source: Bock & Plitt 1984; Gander & Vandewalle 2007, section 3.
     """
     in_kernels = system.is_compiled and method.is_plain and method.window is None
+    in_kernels &= not system.ranks.several
     if in_kernels and stopping.max_iter:  # chunks that run until they meet are one iteration
         solution = CompiledShooting(chunk).solve(system, guess, scan, stopping, observe)
         unmet = solution.sequence_status == Status.STALLED
@@ -55,8 +56,8 @@ def shoot(
     coarse = method.solve(condensed, guess, scan, stopping, observe)
     h = rollout_chunks(system, coarse.h, chunk)
     norm = max_norm(system.residual(h))  # of the states that are returned, within chunks too
-    met = arrays.on_host((norm <= stopping.tolerance(h)).all(axis=0))
-    last = arrays.on_host(arrays.greatest(norm, axis=0))
+    met = system.ranks.all(arrays.on_host((norm <= stopping.tolerance(h)).all(axis=0)))
+    last = system.ranks.greatest(arrays.on_host(arrays.greatest(norm, axis=0)))
     status = coarse.sequence_status.copy()
     solved = status == Status.CONVERGED
     status[solved & ~met] = Status.STALLED
@@ -108,7 +109,8 @@ def rollout_chunks(system: System, ends: Array, chunk: int) -> Array:
         States after steps ``chunk, 2 chunk, ... P chunk``.
     """
     h = system.empty()
-    states = np.concatenate([system.h0[None], ends])
+    before = system.ranks.state_before(ends, system.h0)
+    states = np.concatenate([before[None], ends])
     for s in range(chunk):
         x = None if system.x is None else system.x[s::chunk]
         states = states[: len(h[s::chunk])]

@@ -11,8 +11,9 @@ from pararnn_solvers import arrays, plotting
 from pararnn_solvers.bidiagonal import BlockBidiagonal
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.memory import require_blocks, where_arrays_are
+from pararnn_solvers.ranks import ALONE, Communication, Ranks
 from pararnn_solvers.sequences import Sequences
-from pararnn_solvers.solvers.stopping import Status, Stopping
+from pararnn_solvers.solvers.stopping import Status, Stopping, max_norm
 from pararnn_solvers.system import System
 from pararnn_solvers.typing import Array
 
@@ -49,6 +50,11 @@ class Solution:
         What an automatic choice decided, and why.
     sequences : Sequences, optional
         Where sequences start and end, if lengths or resets were given.
+    ranks : Ranks
+        Those that share the steps. Then `h` is the slab of this rank, `system` its equations, from
+        the state that arrives; what describes sequences as a whole is the same on all ranks.
+    steps_before : int
+        Steps of the ranks before this one.
 
     Examples
     --------
@@ -72,6 +78,8 @@ class Solution:
     compiled: bool = False
     note: str = ""
     sequences: Sequences | None = None
+    ranks: Ranks = ALONE
+    steps_before: int = 0
 
     @property
     def final(self) -> Array:
@@ -95,20 +103,36 @@ class Solution:
         return len(self.residual_norms) - 1
 
     @property
+    def communication(self) -> Communication:
+        """What this rank has passed to others so far: for the solve, and for what came of it."""
+        return self.ranks.communication
+
+    def gather(self, root: int = 0) -> Array | None:
+        """Return the whole trajectory, shape (T, *batch, d), on rank `root`; None on the others.
+
+        A NumPy array. All ranks call this together.
+        """
+        with self.ranks.together():
+            return self.ranks.gather(self.h, root)
+
+    @property
     def message(self) -> str:
         """One sentence on how it ended: the worst status, for how many sequences, what to try."""
         ends = self.sequence_status.ravel().tolist()
         status = self.status
         share = f" ({ends.count(status)} of {len(ends)} sequences)" if len(ends) > 1 else ""
-        where = f"; first at step {self._first_bad()}" if status is Status.DIVERGED else ""
+        where = self._first_bad() if status is Status.DIVERGED else ""
         remedy = f"; {REMEDY[status]}" if status in REMEDY else ""
         note = f". {self.note}" if self.note else ""
         return f"{status.name}: {status.value}{share}{where}{remedy}{note}"
 
-    def _first_bad(self) -> int:
+    def _first_bad(self) -> str:
         with where_arrays_are(self.system, "the residual"):
-            finite = np.isfinite(self.system.residual(self.h)).reshape(len(self.h), -1).all(axis=1)
-            return int(finite.argmin()) + 1
+            norm = max_norm(self.system.residual(self.h))
+        finite: Array = np.isfinite(norm).all(axis=tuple(range(1, norm.ndim)))
+        if self.ranks.several and finite.all():
+            return "; on another rank"
+        return f"; first at step {self.steps_before + int(finite.argmin()) + 1}"
 
     def error_bound(self) -> Array:
         """Estimate the distance to the exact trajectory, to first order in the residual.
@@ -124,7 +148,7 @@ class Solution:
         -----
         Cost: two evaluations, one with k tangents, and one linear recurrence.
         """
-        with where_arrays_are(self.system, "error_bound"):
+        with self.ranks.together(), where_arrays_are(self.system, "error_bound"):
             require_blocks(self.system, "error_bound")
             matrix = BlockBidiagonal(self.system.linearize(self.h, reduce=np.abs))
             residual, sequences = np.abs(self.system.residual(self.h)), self.sequences
@@ -159,6 +183,10 @@ class Solution:
             ("residual", fall),
             ("evaluations", f"{self.n_step_evaluations / steps:.1f} per step"),
         ]
+        if self.ranks.several:
+            sent = self.communication
+            part = f"{self.ranks.rank} of {self.ranks.size}, from step {self.steps_before + 1}"
+            table.append(("rank", f"{part}; {sent.calls} MPI calls, {sent.nbytes} bytes"))
         return table + ([("note", self.note)] if self.note else [])
 
     def __repr__(self) -> str:

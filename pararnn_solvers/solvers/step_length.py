@@ -61,7 +61,8 @@ def full_step(iterate: Iterate, scan: Scan) -> Iterate:
     """
     delta = direction(iterate, scan)
     h = iterate.h + delta
-    h[0] = iterate.f[0]  # without the rounding of a guess that may have been far off
+    if iterate.system.steps_before == 0:  # and nothing arrives that has changed
+        h[:1] = iterate.f[:1]  # without the rounding of a guess that may have been far off
     return iterate.moved(h, stalled=negligible(delta, iterate.h))
 
 

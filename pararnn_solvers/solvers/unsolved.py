@@ -63,6 +63,9 @@ class Unsolved:
     stop are not all converged; with a window it may be open and wait for the window to move on.
     States are where the system is; all that is known of a sequence as a whole is on the host.
 
+    Over several ranks these are steps of one slab, and what is known of a sequence as a whole is
+    the same on all of them: they decide alike.
+
     Parameters
     ----------
     system : System
@@ -106,7 +109,7 @@ class Unsolved:
         """
         part = self.system.part(self.h, self.start, self.stop, self.open)
         h = self.h[self.start : self.stop]
-        if not h.size:
+        if 0 in (self.system.steps_in_all, *self.system.shape[1:]):
             self.status = [Status.CONVERGED] * len(self.status)
             self.norms.append(self.norm)
             return None
@@ -118,14 +121,16 @@ class Unsolved:
             iterate = repaired(iterate)
         norm = iterate.norm
         done = norm <= self.stopping.allowed(iterate.size)  # False for NaN
-        converged_steps = arrays.on_host(arrays.leading(done))
+        greatest, converged_steps, solved, stalled = agreed(
+            iterate, arrays.greatest(norm, axis=0), arrays.leading(done)
+        )
         self._keep(iterate)
-        self.norm[self.iterating] = arrays.on_host(norm.max(axis=0))
+        self.norm[self.iterating] = greatest
         self.norms.append(np.maximum(self.norm_before, self.norm))
         self._track(converged_steps)
 
-        goes_on = self._close(iterate, norm, converged_steps == len(norm))
-        prefix = int(np.min(converged_steps[goes_on], initial=len(norm)))
+        goes_on = self._close(norm, solved, stalled)
+        prefix = int(converged_steps[goes_on].min()) if goes_on.any() else len(norm)
         self._report(prefix)
         return self._advance(iterate, norm, prefix, goes_on) if self.open.any() else None
 
@@ -147,7 +152,7 @@ class Unsolved:
         self.moved_at[reached > self.reached] = self.n_iter
         self.reached = np.maximum(self.reached, reached)
 
-    def _close(self, iterate: Iterate, norm: Array, solved: Array) -> Array:
+    def _close(self, norm: Array, solved: Array, stalled: Array) -> Array:
         """Give a status to each sequence that ends here; return which go on iterating."""
         none = np.zeros_like(solved)
         spent = self.n_iter - self.moved_at[self.iterating] >= self.stopping.max_iter
@@ -157,7 +162,7 @@ class Unsolved:
         ends = {
             Status.CONVERGED: solved if self.stop == len(self.h) else none,
             Status.DIVERGED: ~finite,
-            Status.STALLED: none if iterate.stalled is None else iterate.stalled & ~solved,
+            Status.STALLED: stalled & ~solved,
             Status.MAX_ITER: spent & ~solved,
         }
         left = ~none
@@ -183,8 +188,10 @@ class Unsolved:
         if prefix == 0 and goes_on.all():
             return iterate
         if prefix:
+            prefix = min(max(prefix - iterate.system.steps_before, 0), len(norm))  # of this slab
             behind = np.where(self.open, self.norm, 0)
-            behind[self.iterating] = arrays.on_host(norm[:prefix].max(axis=0))
+            behind[self.iterating] = arrays.on_host(arrays.greatest(norm[:prefix], axis=0))
+            behind = self.system.ranks.greatest(behind)
             self.norm_before = np.maximum(self.norm_before, behind)
         self.iterating[self.iterating] = goes_on
 
@@ -231,6 +238,37 @@ class Unsolved:
             scan=scan,
             stopping=self.stopping,
         )
+
+
+def agreed(
+    iterate: Iterate, greatest: Array, converged_steps: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Return what holds of each sequence over the slabs of all ranks, on the host.
+
+    Parameters
+    ----------
+    greatest : array, shape (batch,)
+        The greatest residual in this slab.
+    converged_steps : array, shape (batch,)
+        How many steps of this slab meet the tolerance before the first that does not.
+
+    Returns
+    -------
+    greatest, converged_steps : arrays, shape (batch,)
+        Of all slabs as one.
+    solved, stalled : boolean arrays, shape (batch,)
+        Whether all steps meet the tolerance; whether no slab can go on.
+    """
+    greatest, converged_steps = arrays.on_host(greatest), arrays.on_host(converged_steps)
+    solved = converged_steps == len(iterate.h)
+    stalled = np.zeros_like(solved) if iterate.stalled is None else iterate.stalled
+    ranks = iterate.system.ranks
+    if not ranks.several:
+        return greatest, converged_steps, solved, stalled
+    unmet = np.where(solved, np.inf, iterate.system.steps_before + converged_steps)
+    found = ranks.greatest(np.concatenate([greatest, -unmet, ~stalled]))
+    greatest, unmet, goes_on = found.reshape(3, -1)
+    return greatest, -unmet, np.isinf(unmet), goes_on == 0
 
 
 def repaired(iterate: Iterate) -> Iterate:

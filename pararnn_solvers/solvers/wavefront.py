@@ -22,7 +22,7 @@ def is_default(guess: Any) -> bool:
 
 def goes_together(system: System) -> bool:
     """Tell whether there is such a kernel, and work for all threads in it."""
-    where = getattr(system.program, "wavefront", "")
+    where = "" if system.ranks.several else getattr(system.program, "wavefront", "")
     return bool(where) and importlib.import_module(where).pays(system.program, system.shape)
 
 

@@ -29,7 +29,7 @@ def test_every_registered_backend_loads():
 
 
 def test_an_unknown_name_lists_the_known():
-    known = "registered are: cupy, numba, scipy, sequential"
+    known = "registered are: cupy, mpi, numba, scipy, sequential"
     with pytest.raises(InvalidInput, match=f"'numbr'; {known}"):
         linear.load("numbr")
 

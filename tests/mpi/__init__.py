@@ -1,0 +1,1 @@
+"""Solves over ranks: programs that processes run under mpirun, and tests that start them."""

@@ -1,0 +1,220 @@
+"""Under mpirun: solves over ranks, and their derivatives, are those of one process."""
+
+import numpy as np
+from mpi4py import MPI
+
+import pararnn_solvers as prs
+from pararnn_solvers import tree
+from tests.mpi.programs.slabs import cuts
+
+COMM = MPI.COMM_WORLD
+LOCAL = {"backend": "sequential", "compiled": False}
+
+
+def tanh(h, x, a):
+    return np.tanh(a * h + x)
+
+
+def coupled(h, x, theta):
+    W, b = theta["W"], theta["b"]
+    return np.tanh(h @ W + x + b)
+
+
+def pairs(h, x, a):
+    u, v = h[..., :3], h[..., 3:]
+    return np.concatenate([np.tanh(a * v + x), 0.5 * u - a * np.sin(v)], axis=-1)
+
+
+def problem(name, T, batch=(), dtype=np.float64):
+    """Return recurrence, x, h0 and theta."""
+    rng = np.random.default_rng(3)
+    m = {"diagonal": 4, "blocks": 3, "dense": 3}[name]
+    d = {"diagonal": 4, "blocks": 6, "dense": 3}[name]
+    x = rng.normal(size=(T, *batch, m)).astype(dtype)
+    h0 = rng.normal(size=(*batch, d)).astype(dtype)
+    W = {"W": (0.3 * rng.normal(size=(3, 3))).astype(dtype), "b": np.full(3, 0.1, dtype)}
+    recurrence, theta = {
+        "diagonal": (prs.Recurrence(tanh, block_size=1), dtype(0.6)),
+        "blocks": (prs.Recurrence(pairs, block_size=2), dtype(0.4)),
+        "dense": (prs.Recurrence(coupled), W),
+    }[name]
+    return recurrence, x, h0, theta
+
+
+def slab(array, cut):
+    return array[cut[COMM.rank] : cut[COMM.rank + 1]]
+
+
+def shared(case, cut, **options):
+    """Return the solution of this rank's slab."""
+    recurrence, x, h0, theta = case
+    return prs.solve(recurrence, slab(x, cut), h0, theta, comm=COMM, **options)
+
+
+def both(case, cut, **options):
+    """Return the solution of this rank's slab, and that of one process."""
+    return shared(case, cut, **options), prs.solve(*case, **options)
+
+
+METHODS = {
+    "newton": prs.newton(),
+    "quasi-newton": prs.quasi_newton(),
+    "chord": prs.chord(),
+    "broyden": prs.broyden(),
+    "jacobi": prs.jacobi(),
+    "relaxation": prs.relaxation(0.9),
+    "hutchinson": prs.quasi_newton(prs.hutchinson(2)),
+    "sequential": prs.sequential(),
+}
+
+
+def solutions_are_those_of_one_process():
+    for name in ("diagonal", "blocks", "dense"):
+        for label, method in METHODS.items() if name == "blocks" else [("newton", prs.newton())]:
+            for T, batch in ((1, ()), (20, (3,))):
+                case = problem(name, T, batch)
+                whole = prs.solve(*case, method=method, **LOCAL)
+                for cut in cuts(T, COMM.size)[T == 1 :]:
+                    mine = shared(case, cut, method=method, **LOCAL)
+                    where = (name, label, T, cut, mine.n_iter, whole.n_iter)
+                    assert mine.n_iter == whole.n_iter, where
+                    assert (mine.sequence_status == whole.sequence_status).all(), where
+                    np.testing.assert_allclose(mine.h, slab(whole.h, cut), rtol=0, atol=1e-12)
+                    np.testing.assert_allclose(
+                        mine.residual_norms, whole.residual_norms, rtol=1e-6, atol=1e-13
+                    )
+                    assert mine.steps_before == cut[COMM.rank]
+
+
+def everything_is_empty():
+    for T, batch in ((0, ()), (0, (2,)), (4, (0,))):
+        mine, whole = both(
+            problem("diagonal", T, batch), cuts(T, COMM.size)[0], method="newton", **LOCAL
+        )
+        assert (
+            mine.status is whole.status and mine.residual_norms.shape == whole.residual_norms.shape
+        )
+
+
+def chunks_end_where_slabs_do():
+    case = problem("dense", 67, (2,))
+    for sizes in (1, 2, 3):
+        cut = np.minimum(np.arange(COMM.size + 1) * 8 * sizes, 67)
+        cut[-1] = 67
+        for method in (
+            prs.newton(8),
+            prs.quasi_newton(prs.scaled(0.1)),
+            prs.newton(8, linearization=prs.diagonal),
+        ):
+            mine, whole = both(case, cut, method=method, **LOCAL)
+            assert mine.n_iter == whole.n_iter and mine.status is whole.status
+            np.testing.assert_allclose(mine.h, slab(whole.h, cut), rtol=0, atol=1e-12)
+
+
+def ends_differ_between_sequences():
+    """One sequence overflows, one converges at once, one later: as in one process."""
+
+    def step(h, x, _):
+        return np.where(x > 0, x * h * h, 0.5 * h + x)
+
+    rng = np.random.default_rng(0)
+    x = -rng.uniform(size=(40, 3, 1))
+    x[:, 0] = 0
+    x[20:, 1] = 4.0
+    case = step, x, np.array([[0.0], [3.0], [1.0]]), None
+    for cut in cuts(40, COMM.size):
+        mine, whole = both(case, cut, method="newton", on_failure="warn", **LOCAL)
+        assert (mine.sequence_status == whole.sequence_status).all(), mine
+        assert whole.status is prs.Status.DIVERGED
+        finite = [status.success for status in whole.sequence_status]
+        np.testing.assert_allclose(mine.h[:, finite], slab(whole.h, cut)[:, finite], atol=1e-12)
+    few = both(
+        problem("diagonal", 40),
+        cuts(40, COMM.size)[0],
+        method="jacobi",
+        max_iter=3,
+        on_failure="warn",
+        **LOCAL,
+    )
+    assert few[0].status is few[1].status is prs.Status.MAX_ITER
+
+
+def kernels_run_in_slabs():
+    if COMM.size != 2:
+        return
+    case = problem("diagonal", 300, (2,), np.float32)
+    for method in ("newton", "sequential", "auto"):
+        mine, whole = both(case, cuts(300, 2)[0], method=method, compiled=True)
+        assert mine.compiled and mine.success and mine.backend == "numba"
+        np.testing.assert_allclose(mine.h, slab(whole.h, cuts(300, 2)[0]), rtol=0, atol=3e-6)
+    solution = prs.solve(case[0], slab(case[1], cuts(300, 2)[0]), *case[2:], backend="mpi")
+    assert solution.backend == "mpi" and solution.ranks.several
+
+
+def derivatives_are_those_of_one_process():
+    for name in ("diagonal", "blocks", "dense"):
+        case = problem(name, 25, (2,))
+        whole = prs.solve(*case, method="newton", **LOCAL)
+        dh = np.random.default_rng(5).normal(size=whole.h.shape)
+        expected, expected_bound = prs.gradients(whole, dh), whole.error_bound()
+        dx, dh0 = np.cos(np.arange(case[1].size)).reshape(case[1].shape), np.ones_like(case[2])
+        expected_change = prs.jvp(whole, dx=dx, dtheta=case[3], dh0=dh0)
+        for cut in cuts(25, COMM.size):
+            mine = shared(case, cut, method="newton", **LOCAL)
+            found = prs.gradients(mine, slab(dh, cut))
+            close = {"rtol": 1e-10, "atol": 1e-11}
+            np.testing.assert_allclose(found.x, slab(expected.x, cut), **close)
+            np.testing.assert_allclose(found.h0, expected.h0, **close)
+            for a, b in zip(*(tree.flatten(g.theta)[0] for g in (found, expected)), strict=True):
+                np.testing.assert_allclose(a, b, **close)
+                assert len(set(COMM.allgather(np.asarray(a).tobytes()))) == 1
+            change = prs.jvp(mine, dx=slab(dx, cut), dtheta=case[3], dh0=dh0)
+            np.testing.assert_allclose(change, slab(expected_change, cut), **close)
+            bound = mine.error_bound()
+            np.testing.assert_allclose(bound, slab(expected_bound, cut), rtol=1e-2, atol=1e-13)
+            gathered = mine.gather()
+            if COMM.rank == 0:
+                np.testing.assert_allclose(gathered, whole.h, rtol=0, atol=1e-12)
+            else:
+                assert gathered is None
+
+
+def messages_do_not_grow_with_time():
+    """An iteration sends the affine map, two states, three numbers a sequence, agreements."""
+    sent = []
+    for T in (16 * COMM.size, 64 * COMM.size):
+        recurrence, x, h0, theta = problem("blocks", T, (2,))
+        per_iteration = []
+        for max_iter in (2, 3):
+            solution = prs.solve(
+                recurrence,
+                slab(x, cuts(T, COMM.size)[0]),
+                h0,
+                theta,
+                comm=COMM,
+                method="jacobi",
+                max_iter=max_iter,
+                on_failure="warn",
+                **LOCAL,
+            )
+            assert solution.n_iter == max_iter
+            per_iteration.append(solution.communication)
+        a, b = per_iteration
+        sent.append((b.calls - a.calls, b.nbytes - a.nbytes))
+    assert sent[0] == sent[1], sent
+    if COMM.size == 1:
+        assert sent[0] == (0, 0)
+
+
+def main():
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", prs.ConvergenceWarning)
+        solutions_are_those_of_one_process()
+        everything_is_empty()
+        chunks_end_where_slabs_do()
+        ends_differ_between_sequences()
+        kernels_run_in_slabs()
+        derivatives_are_those_of_one_process()
+        messages_do_not_grow_with_time()
