@@ -22,7 +22,11 @@ settings.register_profile("thorough", deadline=None, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
 
 
-OF_PYTORCH = ("pararnn_solvers/torch/*.py", "tests/torch/[!_t]*.py")
+OF_PYTORCH = (
+    "pararnn_solvers/torch/*.py",
+    "tests/torch/[!_t]*.py",
+    "tests/gallery/two_processes.py",
+)
 
 
 class WithoutPyTorch:

@@ -142,6 +142,8 @@ def test_a_process_that_is_killed_is_resumed_to_the_same_bytes(tmp_path):
         process = start(path)
         while process.stdout.readline() != f"{moment}\n":
             pass
+        with pytest.raises(InvalidInput, match="is being written by another call"):
+            store(path, CASE, **FREE)
         time.sleep(rng.uniform(0, 0.02))
         process.send_signal(signal.SIGKILL)
         process.communicate()
