@@ -7,6 +7,7 @@ seen? Then every recurrent model writes, one character at a time (`generation`).
     python gallery/language_model.py                    # all models, one seed after another
     python gallery/language_model.py --resume           # goes on where it was interrupted
     python gallery/language_model.py --resume --figures docs    # and puts it into the docs
+    torchrun --nproc_per_node=2 gallery/language_model.py       # two processes share each batch
 
 Prints the tables of docs/language_model.md; checkpoints and results (JSON) go to ``--out``. With
 ``--figures`` the loss curves are drawn, and the tables replaced in the page that is there.
@@ -23,6 +24,7 @@ from typing import Any
 
 import generation
 import numpy as np
+import processes
 import torch
 import training
 from blocks import MIXERS, Model, build, size, solved
@@ -48,6 +50,7 @@ def parser() -> ArgumentParser:
     made = training.arguments(__doc__, out="build/language_model")
     made.add_argument("--kinds", nargs="+", choices=MIXERS, default=list(MIXERS), metavar="KIND")
     made.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="one run for each")
+    made.add_argument("--dropout", type=float, default=DROPOUT)
     made.add_argument("--prompt", default="The function ", help="for the texts it writes")
     return made
 
@@ -59,7 +62,7 @@ def model_of(kind: str, sizes: dict[str, int], characters: int, dropout: float =
     return build(kind, characters, dropout=dropout, compiled=True, **chosen)
 
 
-def nats(model: Model, piece: np.ndarray) -> Tensor:
+def nats(model: torch.nn.Module, piece: np.ndarray) -> Tensor:
     """Return the mean cross entropy of a piece of text (T + 1, B), in nats a character."""
     piece = torch.from_numpy(piece)
     logits, _ = model(piece[:-1])
@@ -88,12 +91,13 @@ def bits_remembering(model: Model, text: np.ndarray, length: int) -> float:
 def run(kind: str, seed: int, sizes: dict[str, int], data: Corpus, options: Namespace) -> dict:
     """Train one model, and return what a row of the table needs, with its losses."""
     training.begin(seed, options.threads)
-    model = model_of(kind, sizes, len(data.alphabet))
+    model = model_of(kind, sizes, len(data.alphabet), options.dropout)
+    replica = processes.replica(model)
     length, batch, steps = sizes["length"], sizes["batch"], sizes["steps"]
 
     def loss(step: int) -> Tensor:
         rng = np.random.default_rng([seed, step])
-        return nats(model, windows(data.train, length, batch, rng))
+        return nats(replica, processes.share(windows(data.train, length, batch, rng)))
 
     history = training.train(
         model,
@@ -221,14 +225,27 @@ def main(arguments: list[str] | None = None) -> None:
     if options.quick:
         options.seeds = options.seeds[:1]
         data = data._replace(held_out=data.held_out[:1000])
-    print(
-        f"{len(data.train)} characters to train on, {len(data.held_out)} held out, "
-        f"{len(data.alphabet)} different ones; {100 * repeated(data, PIECE):.1f} % of the held-out "
-        f"pieces of {PIECE} characters occur in training; digest {data.digest}"
-    )
-    runs = [
-        run(kind, seed, sizes, data, options) for seed in options.seeds for kind in options.kinds
-    ]
+    with processes.joined():
+        first = processes.rank() == 0
+        if first:
+            print(
+                f"{len(data.train)} characters to train on, {len(data.held_out)} held out, "
+                f"{len(data.alphabet)} different ones; {100 * repeated(data, PIECE):.1f} % of the "
+                f"held-out pieces of {PIECE} characters occur in training; digest {data.digest}"
+            )
+        runs = [
+            run(kind, seed, sizes, data, options)
+            for seed in options.seeds
+            for kind in options.kinds
+        ]
+    if first:
+        report(runs, sizes, data, options)
+
+
+def report(
+    runs: list[dict[str, Any]], sizes: dict[str, int], data: Corpus, options: Namespace
+) -> None:
+    """Time the models that were trained, let them write, and print and write it all."""
     seconds = timings(options.kinds, sizes, data)
     results = {"sizes": sizes, "digest": data.digest, "seconds a step": seconds, "runs": runs}
     training.write(options.out / "results.json", results, options)

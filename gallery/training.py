@@ -22,7 +22,8 @@ A script reads like this::
     training.draw_losses({"mine": history.losses}, options.figures / "mine.png")
 
 The batch of a step depends on the seed and the step alone, so a run that was interrupted and
-resumed from its checkpoint continues bit for bit; a run that had ended is not run again.
+resumed from its checkpoint continues bit for bit; a run that had ended is not run again. Several
+processes train together as `processes` says; the first one evaluates and writes.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import torch
 from tqdm import tqdm
 
@@ -121,7 +123,8 @@ def train(
     model : torch.nn.Module
         Its parameters are trained in place.
     loss : callable
-        ``loss(step)`` returns a scalar tensor; it draws its batch from the number of the step.
+        ``loss(step)`` returns a scalar tensor; it draws its batch from the number of the step. Of
+        several processes, each returns that of its share.
     steps : int
     rate : float or callable
         The learning rate, or ``rate(step)``, such as `warm_cosine`.
@@ -154,12 +157,15 @@ def train(
     if resume and checkpoint is not None and checkpoint.exists():
         history, ended = load(checkpoint, model, optimizer)
     first = len(history.losses)
-    bar = tqdm(range(first, steps), desc=label, initial=first, total=steps, disable=ended)
+    require_one_start(first)
+    quiet = ended or processes.rank() > 0
+    bar = tqdm(range(first, steps), desc=label, initial=first, total=steps, disable=quiet)
     for step in range(0) if ended else bar:
         for group in optimizer.param_groups:
             group["lr"] = rate(step) if callable(rate) else rate
         start = time.perf_counter()
-        history.losses.append(update(model, loss(step), optimizer, clip_gradient))
+        found = update(model, loss(step), optimizer, clip_gradient)
+        history.losses.append(processes.mean(found))
         if after_step is not None:
             after_step()
         history.seconds += time.perf_counter() - start
@@ -167,7 +173,9 @@ def train(
             continue
         shown = {"loss": float(np.mean(history.losses[-every:]))}
         if evaluate is not None:
-            metrics = evaluated(model, evaluate, step + 1)
+            first_one = processes.rank() == 0
+            metrics = evaluated(model, evaluate, step + 1) if first_one else None
+            metrics = processes.from_first(metrics)
             history.evaluations.append({"step": step + 1, **metrics})
             shown.update(metrics)
             ended = until is not None and until(metrics)
@@ -203,6 +211,16 @@ def evaluated(
         model.train()
 
 
+def require_one_start(step: int) -> None:
+    """Raise ValueError unless all processes go on from the same step."""
+    steps = processes.gathered(step)
+    if set(steps) != {step}:
+        raise ValueError(
+            f"processes go on from steps {steps}; expected one checkpoint for all: put it into a "
+            "folder that each of them sees"
+        )
+
+
 def warm_cosine(peak: float, steps: int, warm: int = 50) -> Callable[[int], float]:
     """Return a learning rate that rises linearly, then falls by a cosine to a tenth of `peak`.
 
@@ -225,13 +243,19 @@ def save(
     history: History,
     ended: bool = False,
 ) -> None:
-    """Write a checkpoint; a file half written never takes the place of a whole one."""
+    """Write a checkpoint; a file half written never takes the place of a whole one.
+
+    Of several processes the first one writes, with the generators of all.
+    """
+    generators = processes.gathered(torch.get_rng_state())
+    if processes.rank():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "history": history.as_dict(),
-        "generator": torch.get_rng_state(),
+        "generators": generators,
         "ended": ended,
     }
     part = path.with_suffix(".part")
@@ -245,12 +269,23 @@ def load(
     """Read a checkpoint into a model and an optimizer; return the history and whether it ended.
 
     Without an optimizer only the model is read: for evaluation and generation.
+
+    Raises
+    ------
+    ValueError
+        With an optimizer: another number of processes wrote it.
     """
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
     if optimizer is not None:
         optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["generator"])
+        generators, count = state["generators"], processes.count()
+        if len(generators) != count:
+            raise ValueError(
+                f"{str(path)!r} was written by {len(generators)} process(es), and {count} go(es) "
+                "on; expected as many, or others would draw other numbers: start that many"
+            )
+        torch.set_rng_state(generators[processes.rank()])
     return History(**state["history"]), state["ended"]
 
 

@@ -160,7 +160,7 @@ def imported(value: Any) -> Any:
     ------
     InvalidInput
         A tensor takes part in another library's differentiation, which would end here unnoticed;
-        or it is in memory that neither reads.
+        it is in parts in several processes; or it is in memory that neither reads.
     BackendUnavailable
         It is on a CUDA device, and CuPy is not installed.
     """
@@ -173,6 +173,11 @@ def imported(value: Any) -> Any:
         raise InvalidInput(
             f"a {name} requires grad, and this package does not record for it: pass "
             "tensor.detach(), and take derivatives from pararnn_solvers.gradients"
+        )
+    if hasattr(value, "full_tensor"):  # of PyTorch's fully_shard; what DLPack gives is not its data
+        raise InvalidInput(
+            f"a {name} is in parts, one in each process; expected whole arrays: pass "
+            "tensor.full_tensor(), called by all of them"
         )
     kind, number = (int(part) for part in value.__dlpack_device__())
     if kind in HOST_MEMORY:

@@ -32,7 +32,11 @@ def untraced():
         pytest.skip("a tracer is at work, and takes its time")
 
 
-OF_PYTORCH = ("pararnn_solvers/torch/*.py", "tests/torch/[!_t]*.py")
+OF_PYTORCH = (
+    "pararnn_solvers/torch/*.py",
+    "tests/torch/[!_t]*.py",
+    "tests/gallery/two_processes.py",
+)
 
 
 class WithoutPyTorch:

@@ -25,8 +25,8 @@ TAIL = 64
 """Steps at the end of a chunk by which it is known again."""
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
-BY_NAME = {"numpy", "scipy", "numba", *sys.stdlib_module_names}
-"""Packages whose functions count by name: what they compute is said by a version."""
+BY_NAME = {"numpy", "scipy", "numba", "pararnn_solvers", *sys.stdlib_module_names}
+"""Packages whose functions count by name, and by what they enclose: a version says the rest."""
 
 
 def fingerprint(value: Any) -> str:
@@ -106,7 +106,7 @@ def _of_object(value: Any) -> Iterable[Any]:
     module = getattr(value, "__module__", None) or ""
     name = getattr(value, "__qualname__", getattr(value, "__name__", None))
     if name and module.partition(".")[0] in BY_NAME:
-        return [module, name]
+        return [module, name, getattr(value, "__closure__", None)]
     if isinstance(value, FunctionType):
         found = [value.__code__, value.__defaults__, value.__kwdefaults__, vars(value)]
         return [*found, value.__closure__, _globals_of(value)]

@@ -132,7 +132,7 @@ def default_window(h0: Array, inputs: tuple[int, ...]) -> int:
 
 def windows(source: Any, like: Array, window: int, size: int, start: int) -> Iterator[Array]:
     """Yield windows of an array from a step on; one that is empty for an array without steps."""
-    T = len(source)
+    T = int(source.shape[0])  # zarr's arrays have no len
     for t in range(start, max(T, 1), window):
         if bytes_on_disk(source) < size:  # reading a map beyond its file kills the process
             raise InvalidInput(f"{source.filename} has become shorter since it was opened")

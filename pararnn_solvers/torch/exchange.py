@@ -11,7 +11,7 @@ import torch
 from pararnn_solvers import arrays
 from pararnn_solvers.linear import cuda
 
-__all__ = ["as_array", "as_tensor", "current_stream"]
+__all__ = ["as_array", "as_tensor", "current_stream", "part_here"]
 
 
 def as_array(tensor: Any) -> Any:
@@ -20,6 +20,11 @@ def as_array(tensor: Any) -> Any:
     Anything else, such as None, is returned as it is.
     """
     return arrays.from_any(tensor.detach()) if isinstance(tensor, torch.Tensor) else tensor
+
+
+def part_here(tensor: Any) -> Any:
+    """Return the part of a tensor that is in this process: all of it, unless it was sharded."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def as_tensor(array: Any) -> Any:

@@ -13,7 +13,7 @@ from pararnn_solvers.checks import require_number, require_whole
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.torch import conversion, sequences, states
 from pararnn_solvers.torch.drives import DRIVES
-from pararnn_solvers.torch.exchange import as_array
+from pararnn_solvers.torch.exchange import as_array, part_here
 from pararnn_solvers.torch.generation import LayerStepper, layer_stepper
 from pararnn_solvers.torch.operator import solve_problem
 from pararnn_solvers.torch.problem import Problem, Statistics
@@ -190,7 +190,7 @@ class ParallelRNN(torch.nn.Module):  # type: ignore[misc]
     def clip_recurrent(self, bound: float) -> None:
         """Bound the recurrent weights, in place, as the authors of ParaRNN train with.
 
-        Call it after each step of the optimizer.
+        Call it after each step of the optimizer. Of weights in parts each process clips its own.
 
         Raises
         ------
@@ -205,7 +205,8 @@ class ParallelRNN(torch.nn.Module):  # type: ignore[misc]
             )
         with torch.no_grad():
             for layer, reverse in self._places():
-                now = self.theta(layer, bool(reverse))  # arrays in the parameters' memory
+                here = map(part_here, self._parameters_of(layer, reverse))
+                now = self._theta(*map(as_array, here))  # arrays in the parameters' memory
                 for weights, clipped in zip(now, clip(now, bound), strict=True):
                     weights[...] = clipped
 

@@ -93,6 +93,12 @@ def test_arrays_differ_by_dtype_shape_and_bits():
     assert fingerprint(a.reshape(2, 3).T.copy()) == fingerprint(a.reshape(2, 3).T)
 
 
+def test_problems_differ_by_their_parameters():
+    steps = [prs.problems.logistic_map(r).recurrence for r in (3.8, 3.9)]
+    thetas = [prs.problems.logistic_map(r).theta for r in (3.8, 3.9)]
+    assert fingerprint([steps[0], thetas[0]]) != fingerprint([steps[1], thetas[1]])
+
+
 def test_methods_and_recurrences():
     methods = [
         "newton", prs.newton(), prs.newton(chunk=4), prs.quasi_newton(),
@@ -101,6 +107,9 @@ def test_methods_and_recurrences():
     ]  # fmt: skip
     assert len({fingerprint(method) for method in methods}) == len(methods)
     assert fingerprint(prs.newton(chunk=4)) == fingerprint(prs.newton(chunk=4))
+    before = fingerprint(prs.linear.load("numba"))
+    prs.solve(*gru()[:4], backend="numba", method="newton")  # fills caches
+    assert fingerprint(prs.linear.load("numba")) == before
     cell, case = diagonal_gru.recurrence, gru()
     assert fingerprint(cell) != fingerprint(replace(cell, block_size=None))
     assert fingerprint(case.theta) != fingerprint(tuple(case.theta))

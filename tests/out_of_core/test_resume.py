@@ -38,8 +38,8 @@ class Crash(BaseException):
 class Machine:
     """Stops at the n-th operation on the disk, and forgets then what was not forced there."""
 
-    def __init__(self, monkeypatch, n, forgets):
-        self.left, self.forgets, self.durable = n, forgets, {}
+    def __init__(self, monkeypatch, folder, n, forgets):
+        self.folder, self.left, self.forgets, self.durable = folder, n, forgets, {}
         for owner, name, before in [
             (part, "write", self.write_half),
             (part.os, "fsync", lambda *_: None),
@@ -56,8 +56,10 @@ class Machine:
             self.left -= 1
             found = operation(*args, **options)
             if name == "fsync":
-                stat = part.os.fstat(args[0])
-                self.durable[stat.st_ino] = stat.st_size
+                number = part.os.fstat(args[0]).st_ino
+                for file in self.folder.iterdir():
+                    if file.stat().st_ino == number:
+                        self.durable[number] = file.read_bytes()
             return found
 
         return call
@@ -66,10 +68,9 @@ class Machine:
     def write_half(file, data):
         file.write(data[: len(data) // 2])
 
-    def lose(self, folder):
-        for file in Path(folder).iterdir() if self.forgets else ():
-            with open(file, "r+b") as opened:
-                opened.truncate(self.durable.get(file.stat().st_ino, 0))
+    def lose(self):
+        for file in self.folder.iterdir() if self.forgets else ():
+            file.write_bytes(self.durable.get(file.stat().st_ino, b""))
 
 
 @pytest.mark.parametrize(("cut", "every", "forgets"), [
@@ -82,14 +83,14 @@ def test_a_crash_at_any_operation_is_survived(tmp_path, cut, every, forgets):
     crashes, whole = 0, False
     while not whole:
         with pytest.MonkeyPatch.context() as patch:
-            machine = Machine(patch, crashes, forgets)
+            machine = Machine(patch, tmp_path, crashes, forgets)
             try:
                 store(path, CASE, fresh(cut), **options)
                 whole = machine.left > 0  # more operations allowed than there are
             except Crash:
                 pass
         if not whole:
-            machine.lose(tmp_path)
+            machine.lose()
             crashes += 1
             if path.exists():  # only its checkpoint was left to be removed
                 assert len(names(tmp_path)) <= 2
@@ -142,6 +143,8 @@ def test_a_process_that_is_killed_is_resumed_to_the_same_bytes(tmp_path):
         process = start(path)
         while process.stdout.readline() != f"{moment}\n":
             pass
+        with pytest.raises(InvalidInput, match="is being written by another call"):
+            store(path, CASE, **FREE)
         time.sleep(rng.uniform(0, 0.02))
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -199,6 +202,10 @@ def test_an_error_says_what_is_kept(tmp_path, error):
 
 def test_what_is_not_wanted_is_begun_again(tmp_path):
     path = tmp_path / "h.npy"
+    interrupt(path)
+    with pytest.raises(InvalidInput, match="source has 0 steps from 0 on; expected 7"):
+        store(path, CASE, Zarr(CASE.x, missing=T), window=WINDOW, resume=False, **FREE)
+    assert names(tmp_path) == []  # neither of the two solves
     interrupt(path)
     assert store(path, CASE, window=WINDOW, resume=False, **FREE).resumed == 0
     np.testing.assert_array_equal(np.load(path), rollout(CASE))

@@ -53,9 +53,6 @@ class Zarr:
         self._array, self._missing = array, missing
         self.largest = 0
 
-    def __len__(self):
-        return self.shape[0]
-
     def __getitem__(self, steps):
         self.largest = max(self.largest, steps.stop - steps.start)
         return self._array[: len(self._array) - self._missing][steps]
@@ -111,6 +108,23 @@ def test_sources_of_all_kinds(tmp_path, kind):
         assert source.largest == 8
 
 
+def test_arrays_of_zarr(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    case = block_tanh(k=2, T=50, batch=(3,))
+    source = zarr.create_array(tmp_path / "x.zarr", data=case.x, chunks=(11, 3, 6))
+    found = store(tmp_path / "h.npy", case, source, window=8, **FREE)
+    np.testing.assert_array_equal(found.h, rollout(case))
+
+
+def test_arrays_of_h5py(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    case = block_tanh(k=2, T=50, batch=(3,))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        source = file.create_dataset("x", data=case.x)
+        found = store(tmp_path / "h.npy", case, source, window=8, **FREE)
+    np.testing.assert_array_equal(found.h, rollout(case))
+
+
 def test_part_of_a_map_and_one_with_changes_of_its_own(tmp_path):
     case, file = block_tanh(T=30), tmp_path / "x.npy"
     np.save(file, np.zeros_like(case.x))
@@ -142,13 +156,17 @@ def test_without_input(tmp_path):
     np.testing.assert_array_equal(found.h, rollout(case))
 
 
-def test_states_of_a_device_are_brought_to_the_file(tmp_path, device):
+def test_states_of_a_device_are_brought_to_the_file_and_back(tmp_path, device):
     x, h0, theta = inputs()
-    np.save(tmp_path / "x.npy", x)
     moved_h0, moved_theta = on_device(device, (h0, theta))
     options = {"backend": scan, "compiled": False, "window": 20}
-    problem = step_of_device, tmp_path / "x.npy", moved_h0, moved_theta
+    with pytest.raises(InvalidInput, match="it has become shorter"):
+        source = Zarr(x, missing=5)
+        prs.solve_to(tmp_path / "h.npy", step_of_device, source, moved_h0, moved_theta, **options)
+    moved_h0, moved_theta = on_device(device, (h0, theta))  # and nothing is counted yet
+    problem = step_of_device, Zarr(x), moved_h0, moved_theta
     found = prs.solve_to(tmp_path / "h.npy", *problem, **options)
+    assert found.resumed == 40
     expected = prs.rollout(step_of_device, x, h0, theta)
     np.testing.assert_allclose(found.h, expected, rtol=1e-9, atol=1e-9)
     assert type(found.final).__module__ == "cupy"
