@@ -15,10 +15,11 @@ import numpy as np
 from pararnn_solvers.linear import alignment
 from pararnn_solvers.typing import Array
 
-PAUSE = 0.003
-"""Seconds between calls, in which the threads of the library that was called go to sleep."""
-SHORT = 0.1
-"""Seconds below which a call is warmed up in each turn."""
+PAUSE = 0.03
+"""Seconds between calls, in which the threads of the library that was called go to sleep: those of
+OpenBLAS wait busily for 2**26 cycles, and would take a core from whoever is timed next."""
+WARM = 0.05
+"""Seconds for which a call is repeated before it is timed: cores that were idle are slow to wake."""
 Quartiles = tuple[float, float, float]
 """25 %, 50 %, 75 %."""
 
@@ -34,7 +35,7 @@ def turns(calls: Sequence[Callable[[], Any]], repeats: int, budget: float = math
     """Return the seconds of each call (columns) in each turn (rows).
 
     A turn times each once and starts with the next one, so that what else the machine does meets
-    all alike. A short call is made once more before it is timed, as if in a loop: what others left
+    all alike. A short call is repeated before it is timed, as if in a loop: what others left
     in caches, and cores that had gone to sleep, would take longer than it does. A call that has
     used up its budget of seconds is left out of later turns: NaN.
     """
@@ -48,9 +49,12 @@ def turns(calls: Sequence[Callable[[], Any]], repeats: int, budget: float = math
 
 
 def warm(call: Callable[[], Any]) -> float:
-    """Return the seconds a call takes; of a short one, those of the second call in a row."""
-    seconds = stopwatch(call)[0]
-    return seconds if seconds > SHORT else stopwatch(call)[0]
+    """Return the seconds of a call, the last of as many in a row as take 50 ms together."""
+    began = time.perf_counter()
+    while True:
+        seconds = stopwatch(call)[0]
+        if time.perf_counter() - began >= WARM:
+            return seconds
 
 
 def quartiles(values: Array) -> Quartiles:

@@ -2,6 +2,8 @@
 
 from fractions import Fraction
 
+import time
+
 import numpy as np
 import pytest
 
@@ -54,3 +56,13 @@ def test_one_number_that_is_not_finite_is_found_in_any_layout(dtype, bad):
     assert all_finite(np.zeros((0, 3), dtype))
     array[2, 3] = bad
     assert not all_finite(array) and not all_finite(array.T) and not all_finite(array[::2, ::3])
+
+
+def test_looking_at_all_numbers_wakes_no_threads_of_blas():
+    """They would wait busily for more, on the cores of the kernels that run next."""
+    array = np.ones(1 << 20)
+    time.sleep(0.1)  # those that others woke are asleep again
+    others = time.process_time() - time.thread_time()
+    assert all_finite(array)
+    time.sleep(0.03)
+    assert time.process_time() - time.thread_time() - others < 0.01

@@ -13,25 +13,36 @@ def test_every_turn_starts_with_the_next_call():
     order = []
     calls = [lambda i=i: order.append(i) for i in range(3)]
     seconds = measure.turns(calls, 3)
-    assert order == [0, 0, 1, 1, 2, 2, 1, 1, 2, 2, 0, 0, 2, 2, 0, 0, 1, 1]  # each warmed up
+    runs = [i for i, before in zip(order, [None, *order], strict=False) if i != before]
+    assert runs == [0, 1, 2, 1, 2, 0, 2, 0, 1]  # each many times in a row, warmed up
+    assert len(order) > 9 * 10
     assert seconds.shape == (3, 3) and (seconds >= 0).all()
 
 
-def test_a_short_call_is_warmed_up_and_a_long_one_is_not(monkeypatch):
-    calls = []
-    assert 0 < measure.warm(lambda: calls.append(1)) < measure.SHORT
-    assert len(calls) == 2
-    monkeypatch.setattr(measure, "SHORT", 0.0)
-    assert measure.warm(lambda: calls.append(1)) > 0
-    assert len(calls) == 3
+def test_a_short_call_is_repeated_and_the_last_one_counts(monkeypatch):
+    took = iter([0.03, 0.015, 0.01])
+    clock = [0.0]
+
+    def call():
+        clock[0] += next(took)
+
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: clock[0])
+    assert measure.warm(call) == pytest.approx(0.01)
+    assert next(took, None) is None
 
 
 def test_a_call_that_has_used_up_its_budget_is_left_out_of_later_turns(monkeypatch):
-    clock = iter(np.cumsum([0, 3, 0, 1, 0, 1, 0, 1]).tolist())
-    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock))
-    # Turn 1: 3 s and 1 s; turn 2: the second alone; turn 3 likewise.
-    seconds = measure.turns([lambda: None, lambda: None], 3, budget=2.5)
+    clock, made = [0.0], []
+
+    def call(seconds):
+        clock[0] += seconds
+        made.append(seconds)
+
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(measure, "PAUSE", 0)
+    seconds = measure.turns([lambda: call(3), lambda: call(1)], 3, budget=2.5)
     np.testing.assert_array_equal(seconds, [[3, 1], [np.nan, 1], [np.nan, 1]])
+    assert made == [3, 1, 1, 1]  # none is repeated that takes long
     assert measure.quartiles(seconds[:, 0]) == (3, 3, 3)
 
 

@@ -14,7 +14,8 @@ from pararnn_solvers.compiled.shooting_policy import NEARBY, Memory
 from pararnn_solvers.linear import threads
 from pararnn_solvers.typing import Array
 
-PROBED = 64  # steps at most, and not more than 1/16 of all
+PROBED = 16, 64  # steps, at least and at most
+PROBED_SHARE = 128  # of all steps are probed, one part
 
 # Costs are counted in rows computed one at a time.
 FIRST_CACHE = 48 << 10  # bytes: of matrices that stay there, the products cost more than reading
@@ -30,9 +31,10 @@ def forgetting(program: DenseProgram, x: Array | None, h0: Array, theta: Any, T:
     The rate is that of the slowest. Those from nearby part if the recurrence is expansive; the
     distance of the others may have no room to grow.
 
-    Cost: 64 steps of as many rows as are multiplied together.
+    Cost: 16 to 64 steps of as many rows as are multiplied together.
     """
-    steps = max(1, min(PROBED, T // 16))
+    least, most = PROBED
+    steps = min(T, max(least, min(most, T // PROBED_SHARE)))
     shift = np.random.default_rng(0).standard_normal((FEWER - 1, h0.shape[1])).astype(h0.dtype)
     shift[0] *= NEARBY
     starts = np.concatenate([h0[:1], h0[:1] + shift])

@@ -129,7 +129,7 @@ class Solution:
     def _first_bad(self) -> str:
         with where_arrays_are(self.system, "the residual"):
             norm = max_norm(self.system.residual(self.h))
-        finite: Array = np.isfinite(norm).all(axis=tuple(range(1, norm.ndim)))
+        finite: Any = np.isfinite(norm).all(axis=tuple(range(1, norm.ndim)))
         if self.ranks.several and finite.all():
             return "; on another rank"
         return f"; first at step {self.steps_before + int(finite.argmin()) + 1}"
