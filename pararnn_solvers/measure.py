@@ -19,7 +19,7 @@ PAUSE = 0.03
 """Seconds between calls, in which the threads of the library that was called go to sleep: those of
 OpenBLAS wait busily for 2**26 cycles, and would take a core from whoever is timed next."""
 WARM = 0.05
-"""Seconds for which a call is repeated before it is timed: cores that were idle are slow to wake."""
+"""Seconds for which a call is repeated before it is timed: idle cores are slow to wake."""
 Quartiles = tuple[float, float, float]
 """25 %, 50 %, 75 %."""
 

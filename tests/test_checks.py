@@ -1,8 +1,7 @@
 """What parameters must be: told by what was expected and what was received."""
 
-from fractions import Fraction
-
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
