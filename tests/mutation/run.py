@@ -175,10 +175,11 @@ class Trials:
         return True
 
     def affordable(self, items: list[Any]) -> list[Any]:
-        """Return the tests to run, those first that killed before and are quick."""
-        items.sort(key=lambda item: (-self.kills[item.nodeid], self.taken[item.nodeid]))
+        """Return the quickest tests, as many as there is time for; those first that killed most."""
+        items.sort(key=lambda item: self.taken[item.nodeid])
         total = accumulate(self.taken[item.nodeid] for item in items)
-        return [item for item, sum_ in zip(items, total, strict=True) if sum_ <= self.limit / 3]
+        some = [item for item, sum_ in zip(items, total, strict=True) if sum_ <= self.limit / 3]
+        return sorted(some or items[:1], key=lambda item: -self.kills[item.nodeid])
 
     def reached(self, items: list[Any], paths: set[str]) -> dict[str, dict[int, list[str]]]:
         """Run all tests; return which of them reach each line of each module."""
@@ -357,6 +358,7 @@ def main() -> int:
 
     left = [mutant for mutant in wanted if identity(mutant) not in known]
     random.Random(0).shuffle(left)  # so that a run that is stopped has tried a sample
+    left.sort(key=lambda mutant: not exchanged(mutant))  # those that take long come last
     print(f"{len(wanted)} mutants, {len(wanted) - len(left)} of them known", flush=True)
     if left:
         tests = options.tests or tests_of(options.path)

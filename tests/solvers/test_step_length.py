@@ -8,7 +8,13 @@ import pytest
 import pararnn_solvers as prs
 from pararnn_solvers.linear import load
 from pararnn_solvers.solvers.iterate import Iterate, sequence_norm
-from pararnn_solvers.solvers.step_length import Tuned, direction, mix, negligible
+from pararnn_solvers.solvers.step_length import (
+    Tuned,
+    direction,
+    mix,
+    negligible,
+    orthogonalize,
+)
 from pararnn_solvers.system import System
 from tests.strategies import attempt, dense_tanh, rollout, solve
 
@@ -238,3 +244,21 @@ def test_negligible_steps():
         for signed in (states, -states):
             assert negligible(2 * eps * signed, states).all()
             assert not negligible(2.1 * eps * signed, states).any()
+
+
+def test_columns_that_nearly_agree_are_made_orthogonal_to_rounding():
+    """Once is not enough: what is left of the second column is 1e-9 of it."""
+    rng = np.random.default_rng(0)
+    first = rng.standard_normal((20, 3, 4))
+    first[:, 2] = 0
+    columns = [first, first + 1e-9 * rng.standard_normal(first.shape), first + 1.0]
+    columns[1][:, 2] = 0
+    q = list(columns)
+    R = orthogonalize(q)
+    for b, rank in ((0, 3), (1, 3), (2, 1)):
+        Q = np.stack([column[:, b].ravel() for column in q], axis=1)
+        V = np.stack([column[:, b].ravel() for column in columns], axis=1)
+        np.testing.assert_allclose(Q @ R[..., b], V, atol=1e-14)
+        length = np.array([1, 1, 1]) if rank == 3 else np.array([0, 0, 1])  # nothing is left of 0
+        np.testing.assert_allclose(Q.T @ Q, np.diag(length), atol=1e-13)
+        np.testing.assert_array_equal(np.tril(R[..., b], -1), 0)
