@@ -221,6 +221,15 @@ def test_what_is_printed_of_the_residual_is_where_it_began_and_ended():
     assert dict(nothing.rows())["residual"] == "0.0e+00"
 
 
+@pytest.mark.parametrize(("T", "batch"), [(1, ()), (1, (1,)), (1, (2,)), (4, (3,))])
+def test_what_is_printed_counts_sequences_and_evaluations(T, batch):
+    solution = solve(dense_tanh(T=T, batch=batch), method="newton")
+    number = int(np.prod(batch))
+    rows = dict(solution.rows())
+    assert rows["status"] == ("CONVERGED" if number == 1 else f"{number} CONVERGED")
+    assert rows["evaluations"] == f"{solution.n_step_evaluations / (T * number):.1f} per step"
+
+
 def test_the_final_state_is_the_last_one():
     case = dense_tanh(T=7, batch=(2,))
     solution = solve(case, method="newton")

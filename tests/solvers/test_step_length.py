@@ -77,6 +77,18 @@ def test_backtracking_meets_the_armijo_condition():
     assert (after**2 <= (1 - 2e-4 * np.array(alphas)) * before**2 * (1 + 1e-12)).all()
 
 
+def test_backtracking_that_may_not_shrink_takes_the_full_step_or_none():
+    case = dense_tanh(T=10, batch=(2,))
+    iterate = iterate_of(case, rollout(case) + 1e-3)
+    moved = prs.backtracking(iterate, SCAN, least=1.0)
+    np.testing.assert_array_equal(moved.stalled, [False, False])
+    np.testing.assert_allclose(moved.h, prs.full_step(iterate, SCAN).h, atol=1e-14)
+    wild = iterate_of(dense_tanh(d=6, T=30, lipschitz=30.0, batch=(2,)), np.zeros((30, 2, 6)))
+    refused = prs.backtracking(wild, SCAN, least=1.0)
+    np.testing.assert_array_equal(refused.stalled, [True, True])
+    np.testing.assert_array_equal(refused.h, wild.h)
+
+
 def test_backtracking_takes_the_first_step_that_meets_the_condition():
     c, shrink = 0.45, 0.7
     case = dense_tanh(d=6, T=30, batch=(8,), lipschitz=3.0)
