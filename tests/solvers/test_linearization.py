@@ -268,3 +268,8 @@ def test_a_block_of_just_the_bound_is_left_as_it_is():
     iterate = Iterate(system, np.ones(system.shape))
     A = prs.clipped(0.5)(iterate)
     np.testing.assert_array_equal(A[..., 0, 0, :], np.full((3, 1, 2), 0.5))
+
+
+def test_clipped_to_nothing_is_jacobis():
+    iterate = iterate_of(CASES["blocks"])
+    np.testing.assert_array_equal(prs.clipped(0)(iterate), np.zeros_like(prs.exact(iterate)))
