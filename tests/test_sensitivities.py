@@ -400,6 +400,7 @@ def test_jvp_of_single_precision_states_along_a_python_float():
     ("returned", "message"),
     [
         (lambda h, x, a, lam: (lam, lam), "must return a tuple of three"),
+        (lambda h, x, a, lam: [lam, lam, np.zeros(3)], "must return a tuple of three"),
         (lambda h, x, a, lam: (lam, lam.sum(), np.zeros(3)), "dx returned by vjp"),
         (lambda h, x, a, lam: (lam, lam, np.zeros(2)), "dtheta returned by vjp"),
         (lambda h, x, a, lam: (lam, lam, {"a": np.zeros(3)}), "dtheta returned by vjp"),

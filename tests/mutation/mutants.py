@@ -81,7 +81,7 @@ def mutants(path: str) -> Iterator[Mutant]:
     statements = [child.get_code() for child in get_ast(source).children]
     used = operators()
     for number, code in enumerate(statements):
-        seen.add((number, essence(code)))
+        seen |= {(number, essence(code)), (number, "")}
         for name, places in positions(code, used).items():
             for i, (start, end) in enumerate(places):
                 changed = mutate_code(code, used[name], i)

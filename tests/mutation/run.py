@@ -17,43 +17,33 @@ tried in a fresh interpreter, with the changed source in place of the module; Nu
 afresh.
 
 ``--results FILE`` keeps what is known of each mutant; another run with it goes on where that one
-stopped.
-Needs cosmic-ray and coverage (``pip install cosmic-ray coverage``), and a system that forks.
+stopped. Needs cosmic-ray and coverage (``pip install cosmic-ray coverage``), and a system that
+forks.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import difflib
-import gc
 import importlib.util
 import json
-import os
 import random
-import resource
-import signal
-import subprocess
 import sys
-import tempfile
-import time
-import types
 from collections import Counter
-from collections.abc import Callable, Iterator
-from importlib.abc import MetaPathFinder
-from importlib.machinery import PathFinder, SourceFileLoader
-from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
-HERE = Path(__file__).resolve()
-sys.path.insert(0, str(HERE.parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.mutation.mutants import Mutant, mutants  # noqa: E402
-
-KNOWN = {"property", "cached_property", "staticmethod", "classmethod", "contextmanager"}
-KILLED, SURVIVED, UNREACHED, SLOW = "killed", "survived", "not reached", "out of time"
-RESULTS = (KILLED, SLOW, SURVIVED, UNREACHED)
+from tests.mutation.trials import (  # noqa: E402
+    KILLED,
+    RESULTS,
+    SURVIVED,
+    UNREACHED,
+    Trials,
+    exchanged,
+    run_instead,
+)
 
 
 def arguments() -> argparse.Namespace:
@@ -63,10 +53,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tests", nargs="+", help="where the tests are")
     parser.add_argument("--sample", type=int, help="try so many of each module, drawn with seed 0")
     parser.add_argument(
-        "--seconds",
-        type=float,
-        default=20.0,
-        help="of the processor for a mutant; its tests take a third",
+        "--seconds", type=float, default=20, help="of the processor, a mutant; tests get a third"
     )
     parser.add_argument("--results", type=Path, help="keep them in this file of JSON lines")
     parser.add_argument("--instead", nargs="+", help=argparse.SUPPRESS)  # module, source, tests
@@ -81,225 +68,6 @@ def tests_of(paths: list[str]) -> list[str]:
         named = inner.with_name(f"test_{inner.stem}.py")
         found |= {str(p) for p in (named, inner) if p.exists()}
     return sorted(found)
-
-
-# Where a mutant lives: functions whose code can be exchanged, or what the import runs.
-
-
-def codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Yield a code and all that it contains."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from codes(constant)
-
-
-def itself(code: types.CodeType) -> Any:
-    """Return a code without what it contains."""
-    inner = tuple(c for c in code.co_consts if not isinstance(c, types.CodeType))
-    return code.co_qualname, code.co_code, repr(inner), code.co_names
-
-
-def exchanged(mutant: Mutant) -> dict[types.CodeType, types.CodeType]:
-    """Return the codes of functions to exchange; none where the import runs what has changed."""
-    file, source = str(Path(mutant.path).resolve()), Path(mutant.path).read_text(encoding="utf-8")
-    if decorated(source, mutant.line):
-        return {}
-    pairs = [codes(compile(s, file, "exec", dont_inherit=True)) for s in (source, mutant.source)]
-    try:
-        found = [(old, new) for old, new in zip(*pairs, strict=True) if old != new]
-    except ValueError:  # a function more, or less
-        return {}
-    optimized = 0x2  # the flag of functions, not of modules and classes
-    if any(itself(a) != itself(b) and not a.co_flags & optimized for a, b in found):
-        return {}
-    return {old: new for old, new in found if old.co_flags & optimized}
-
-
-def decorated(source: str, line: int) -> bool:
-    """Tell whether a line is in a function that its decorator may have compiled, or remembers."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef) and node.lineno <= line <= (node.end_lineno or 0):
-            names = (ast.unparse(d).partition("(")[0].split(".")[-1] for d in node.decorator_list)
-            if not KNOWN.issuperset(names):
-                return True
-    return False
-
-
-class Instead(MetaPathFinder):
-    """Finds another source in the place of a module's own."""
-
-    def __init__(self, path: str, source: str) -> None:
-        self.path, self.source = str(Path(path).resolve()), source
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.origin == self.path:
-            spec.loader = loader = SourceFileLoader(name, self.path)
-            loader.get_code = lambda _: compile(self.source, self.path, "exec")  # type: ignore
-            return spec
-        return None
-
-
-# The trials.
-
-
-class Trials:
-    """A plug-in of pytest: in place of running the tests once, runs them for each mutant."""
-
-    def __init__(self, wanted: list[Mutant], seconds: float, keep: Callable[..., None]) -> None:
-        self.wanted, self.limit, self.keep = wanted, seconds, keep
-        self.functions: list[types.FunctionType] = []
-        self.taken: dict[str, float] = {}
-        self.kills: Counter[str] = Counter()
-
-    def pytest_sessionstart(self) -> None:
-        few_examples()
-
-    def pytest_runtestloop(self, session: Any) -> bool:
-        reached = self.reached(session.items, {mutant.path for mutant in self.wanted})
-        self.functions = [f for f in gc.get_objects() if type(f) is types.FunctionType]
-        gc.freeze()  # nothing that is there need be copied by a child
-        for mutant in self.wanted:
-            lines = range(mutant.line, mutant.end + 1)
-            own = reached[mutant.path]
-            names = {name for line in lines for name in own.get(line, ())}
-            codes = exchanged(mutant)
-            if not codes and not names:  # the import runs it: any test of the module may tell
-                names = {name for some in own.values() for name in some}
-            items = [item for item in session.items if item.nodeid in names]
-            items = self.affordable(items)
-            result, by = self.trial(mutant, codes, items) if items else (UNREACHED, "")
-            self.kills[by] += result == KILLED
-            self.keep(mutant, result, by)
-        return True
-
-    def affordable(self, items: list[Any]) -> list[Any]:
-        """Return the tests to run, those first that killed before and are quick."""
-        items.sort(key=lambda item: (-self.kills[item.nodeid], self.taken[item.nodeid]))
-        total = accumulate(self.taken[item.nodeid] for item in items)
-        return [item for item, sum_ in zip(items, total, strict=True) if sum_ <= self.limit / 3]
-
-    def reached(self, items: list[Any], paths: set[str]) -> dict[str, dict[int, list[str]]]:
-        """Run all tests; return which of them reach each line of each module."""
-        import coverage
-
-        files = [str(Path(path).resolve()) for path in paths]
-        watched = coverage.Coverage(data_file=None, config_file=False, include=files)
-        failed = []
-        watched.start()
-        for item in items:
-            watched.switch_context(item.nodeid)
-            before = time.process_time()
-            failed += [item.nodeid] * (not passes(item))
-            self.taken[item.nodeid] = time.process_time() - before
-        watched.stop()
-        if failed:
-            sys.exit(f"these tests fail as it is: {', '.join(failed)}")
-        data = watched.get_data()
-        return {path: data.contexts_by_lineno(str(Path(path).resolve())) for path in paths}
-
-    def trial(self, mutant: Mutant, codes: Any, items: list[Any]) -> tuple[str, str]:
-        """Run tests on a mutant in a child until one fails; return the result, and which."""
-        read, write = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(read)
-            quiet = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(quiet, 1), os.dup2(quiet, 2)
-            try:
-                by = self.tried(mutant, codes, items)
-            except BaseException as error:  # whatever it is, nothing of it may leave the child
-                by = repr(error)
-            os.write(write, by.encode()[:1000])
-            os._exit(bool(by))
-        os.close(write)
-        status = waited(child, 20 * self.limit)
-        with os.fdopen(read) as pipe:
-            by = pipe.read()
-        if status == 0:
-            return SURVIVED, ""
-        return (KILLED, by) if status == 1 else (SLOW, f"exit {status}")
-
-    def tried(self, mutant: Mutant, codes: Any, items: list[Any]) -> str:
-        """Return the test that fails, or nothing."""
-        seconds = int(self.limit)
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-        if codes:
-            for function in self.functions:
-                function.__code__ = codes.get(function.__code__, function.__code__)
-            return next((item.nodeid for item in items if not passes(item)), "")
-        names = [item.nodeid for item in items]
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "source.py")
-            source.write_text(mutant.source, encoding="utf-8")
-            if "jit" in mutant.source:
-                os.environ["NUMBA_CACHE_DIR"] = folder  # what is kept there is of other kernels
-            command = [sys.executable, str(HERE), "--instead", mutant.path, str(source), *names]
-            found = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if found.returncode < 0:
-            os.kill(os.getpid(), signal.SIGKILL)  # out of time
-        return found.stdout.strip().splitlines()[-1] if found.returncode else ""
-
-
-def few_examples() -> None:
-    """Let Hypothesis draw little, the same each time; a counterexample kills, however large."""
-    from hypothesis import Phase, settings
-
-    options: dict[str, Any] = {"deadline": None, "derandomize": True, "database": None}
-    phases = (Phase.explicit, Phase.generate)
-    settings.register_profile("mutation", max_examples=10, phases=phases, **options)
-    settings.load_profile("mutation")
-
-
-def passes(item: Any) -> bool:
-    """Run one test, alone; tell whether it passes or is skipped."""
-    from _pytest.runner import runtestprotocol
-
-    return not any(report.failed for report in runtestprotocol(item, log=False, nextitem=None))
-
-
-def waited(child: int, seconds: float) -> int:
-    """Return the exit status of a child, which gets so many seconds by the clock."""
-    end = time.monotonic() + seconds
-    while True:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > end:
-            os.kill(child, signal.SIGKILL)
-        time.sleep(0.005)
-
-
-def run_instead(path: str, source: str, names: list[str]) -> int:
-    """Run tests with another source in the place of a module's; print the one that fails."""
-    import pytest
-
-    class First:
-        def pytest_sessionstart(self) -> None:
-            few_examples()
-
-        def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-            order = {name: i for i, name in enumerate(names)}
-            items[:] = sorted(
-                (item for item in items if item.nodeid in order), key=lambda i: order[i.nodeid]
-            )
-
-        def pytest_runtest_logreport(self, report: Any) -> None:
-            if report.failed:
-                print("\n" + report.nodeid)
-
-    sys.meta_path.insert(0, Instead(path, Path(source).read_text(encoding="utf-8")))
-    files = sorted({name.partition("::")[0] for name in names})
-    # With assertions as they are: pytest's own finder would come before this one.
-    options = ["-x", "-q", "--assert=plain", "--tb=no", "-p", "no:cacheprovider", *files]
-    status = pytest.main(options, plugins=[First()])
-    if status:
-        print("\nthe import" if status != 1 else "", end="")
-    return int(status)
-
-
-# What is said of it.
 
 
 def table(results: list[tuple[Mutant, str]]) -> str:
@@ -329,8 +97,8 @@ def chosen(paths: list[str], sample: int | None) -> list[Mutant]:
     for path in map(Path, paths):
         for module in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             every = list(mutants(str(module)))
-            few = sample is not None and sample < len(every)
-            found += random.Random(0).sample(every, sample) if few else every  # type: ignore
+            size = len(every) if sample is None else min(sample, len(every))
+            found += random.Random(0).sample(every, size)
     return found
 
 
@@ -347,16 +115,18 @@ def main() -> int:
     wanted = chosen(options.path, options.sample)
     known: dict[str, str] = {}
     if options.results and options.results.exists():
-        known = dict(json.loads(line) for line in options.results.open(encoding="utf-8"))
-    kept = options.results.open("a", encoding="utf-8") if options.results else None
+        lines = options.results.read_text(encoding="utf-8").splitlines()
+        known = dict(json.loads(line) for line in lines)
 
-    def keep(mutant: Mutant, result: str, by: str) -> None:
+    def keep(mutant: Mutant, result: str) -> None:
         known[identity(mutant)] = result
-        if kept:
-            print(json.dumps([identity(mutant), result]), file=kept, flush=True)
+        if options.results:
+            with options.results.open("a", encoding="utf-8") as file:
+                print(json.dumps([identity(mutant), result]), file=file)
 
     left = [mutant for mutant in wanted if identity(mutant) not in known]
     random.Random(0).shuffle(left)  # so that a run that is stopped has tried a sample
+    left.sort(key=lambda mutant: not exchanged(mutant))  # those that take long come last
     print(f"{len(wanted)} mutants, {len(wanted) - len(left)} of them known", flush=True)
     if left:
         tests = options.tests or tests_of(options.path)

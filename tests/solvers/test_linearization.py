@@ -260,3 +260,16 @@ def test_linearizations_keep_float32():
         prs.zero,
     ):
         assert linearization(iterate).dtype == np.float32
+
+
+def test_a_block_of_just_the_bound_is_left_as_it_is():
+    step = prs.Recurrence(lambda h, x, a: a * h, block_size=1)
+    system = System(step, None, np.ones((1, 2)), np.array([0.5, 0.75]), 3)
+    iterate = Iterate(system, np.ones(system.shape))
+    A = prs.clipped(0.5)(iterate)
+    np.testing.assert_array_equal(A[..., 0, 0, :], np.full((3, 1, 2), 0.5))
+
+
+def test_clipped_to_nothing_is_jacobis():
+    iterate = iterate_of(CASES["blocks"])
+    np.testing.assert_array_equal(prs.clipped(0)(iterate), np.zeros_like(prs.exact(iterate)))

@@ -112,3 +112,29 @@ def test_the_estimate_counts_what_a_step_length_holds(method, dtype):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert needed / 4 < peak < 1.5 * needed
+
+
+def test_the_estimate_is_the_sum_of_what_is_held():
+    """Eight trajectories; two sets of blocks of the open steps; and what the step length keeps."""
+    T, B, d, W, S = 60, 3, 5, 20, 4
+    case = dense_tanh(d=d, T=T, batch=(B,), dtype=np.float32)
+    system = System(prs.Recurrence(case.recurrence), case.x, case.h0, case.theta)
+    states, dense, diagonal = (B * n * 4 for n in (T * d, d * d, d))
+    m = 2
+
+    def need(method):
+        return memory.required_memory(system, method)
+
+    assert need("auto") == need(prs.sequential()) == 8 * states
+    assert need(prs.newton()) == 8 * states + 2 * T * dense
+    assert need(prs.quasi_newton()) == 8 * states + 2 * T * diagonal
+    assert need(prs.windowed(length=W)) == 8 * states + 2 * W * dense
+    assert need(prs.windowed(length=2 * T)) == need(prs.newton())
+    assert need(prs.newton(chunk=S)) == 8 * states + 2 * (T // S) * dense
+    assert need(prs.newton(chunk=S + 3)) == 8 * states + 2 * (T // (S + 3) + 1) * dense
+    more = need(prs.levenberg_marquardt()) - need(prs.newton())
+    assert more == 5 * T * 2 * dense  # float64
+    mixed = prs.anderson(m, prs.newton())
+    assert need(mixed) - need(prs.newton()) == 4 * (m + 1) * states
+    in_window = prs.windowed(mixed, W)
+    assert need(in_window) - need(prs.windowed(length=W)) == 4 * (m + 1) * states * W // T

@@ -201,3 +201,38 @@ def test_an_error_with_its_solution_can_be_pickled():
     again = pickle.loads(pickle.dumps(caught.value))
     assert str(again) == str(caught.value)
     np.testing.assert_array_equal(again.solution.h, caught.value.solution.h)
+
+
+def test_the_message_counts_two_sequences_too():
+    case = dense_tanh(T=30, batch=(2,))
+    guess = rollout(case)
+    guess[:, 1] = 0
+    message = attempt(case, method="jacobi", guess=guess, max_iter=1).message
+    assert "(1 of 2 sequences)" in message
+    assert "sequences" not in attempt(dense_tanh(T=30), method="jacobi", max_iter=1).message
+
+
+def test_what_is_printed_of_the_residual_is_where_it_began_and_ended():
+    case = dense_tanh(T=30, batch=(3,))
+    solution = solve(case, method="newton")
+    first, last = (float(solution.residual_norms[i].max()) for i in (0, -1))
+    assert dict(solution.rows())["residual"] == f"{first:.1e} at the guess, {last:.1e} at the end"
+    nothing = solve(dense_tanh(T=5, batch=(0,)), method="newton")
+    assert dict(nothing.rows())["residual"] == "0.0e+00"
+
+
+@pytest.mark.parametrize(("T", "batch"), [(1, ()), (1, (1,)), (1, (2,)), (4, (3,))])
+def test_what_is_printed_counts_sequences_and_evaluations(T, batch):
+    solution = solve(dense_tanh(T=T, batch=batch), method="newton")
+    number = int(np.prod(batch))
+    rows = dict(solution.rows())
+    assert rows["status"] == ("CONVERGED" if number == 1 else f"{number} CONVERGED")
+    assert rows["evaluations"] == f"{solution.n_step_evaluations / (T * number):.1f} per step"
+
+
+def test_the_final_state_is_the_last_one():
+    case = dense_tanh(T=7, batch=(2,))
+    solution = solve(case, method="newton")
+    np.testing.assert_array_equal(solution.final, solution.h[6])
+    nothing = dense_tanh(T=0, batch=(2,))
+    np.testing.assert_array_equal(solve(nothing, method="newton").final, nothing.h0)

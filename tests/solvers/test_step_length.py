@@ -8,7 +8,13 @@ import pytest
 import pararnn_solvers as prs
 from pararnn_solvers.linear import load
 from pararnn_solvers.solvers.iterate import Iterate, sequence_norm
-from pararnn_solvers.solvers.step_length import Tuned, direction, mix, negligible
+from pararnn_solvers.solvers.step_length import (
+    Tuned,
+    direction,
+    mix,
+    negligible,
+    orthogonalize,
+)
 from pararnn_solvers.system import System
 from tests.strategies import attempt, dense_tanh, rollout, solve
 
@@ -69,6 +75,18 @@ def test_backtracking_meets_the_armijo_condition():
     np.testing.assert_allclose(np.log2(alphas), np.round(np.log2(alphas)), atol=1e-6)
     before, after = sequence_norm(iterate.residual), sequence_norm(moved.residual)
     assert (after**2 <= (1 - 2e-4 * np.array(alphas)) * before**2 * (1 + 1e-12)).all()
+
+
+def test_backtracking_that_may_not_shrink_takes_the_full_step_or_none():
+    case = dense_tanh(T=10, batch=(2,))
+    iterate = iterate_of(case, rollout(case) + 1e-3)
+    moved = prs.backtracking(iterate, SCAN, least=1.0)
+    np.testing.assert_array_equal(moved.stalled, [False, False])
+    np.testing.assert_allclose(moved.h, prs.full_step(iterate, SCAN).h, atol=1e-14)
+    wild = iterate_of(dense_tanh(d=6, T=30, lipschitz=30.0, batch=(2,)), np.zeros((30, 2, 6)))
+    refused = prs.backtracking(wild, SCAN, least=1.0)
+    np.testing.assert_array_equal(refused.stalled, [True, True])
+    np.testing.assert_array_equal(refused.h, wild.h)
 
 
 def test_backtracking_takes_the_first_step_that_meets_the_condition():
@@ -238,3 +256,21 @@ def test_negligible_steps():
         for signed in (states, -states):
             assert negligible(2 * eps * signed, states).all()
             assert not negligible(2.1 * eps * signed, states).any()
+
+
+def test_columns_that_nearly_agree_are_made_orthogonal_to_rounding():
+    """Once is not enough: what is left of the second column is 1e-9 of it."""
+    rng = np.random.default_rng(0)
+    first = rng.standard_normal((20, 3, 4))
+    first[:, 2] = 0
+    columns = [first, first + 1e-9 * rng.standard_normal(first.shape), first + 1.0]
+    columns[1][:, 2] = 0
+    q = list(columns)
+    R = orthogonalize(q)
+    for b, rank in ((0, 3), (1, 3), (2, 1)):
+        Q = np.stack([column[:, b].ravel() for column in q], axis=1)
+        V = np.stack([column[:, b].ravel() for column in columns], axis=1)
+        np.testing.assert_allclose(Q @ R[..., b], V, atol=1e-14)
+        length = np.array([1, 1, 1]) if rank == 3 else np.array([0, 0, 1])  # nothing is left of 0
+        np.testing.assert_allclose(Q.T @ Q, np.diag(length), atol=1e-13)
+        np.testing.assert_array_equal(np.tril(R[..., b], -1), 0)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pararnn_solvers as prs
+from pararnn_solvers.solvers.stopping import max_norm
 from tests.strategies import (
     assert_is_rollout,
     attempt,
@@ -226,3 +227,10 @@ def test_an_infinite_state_is_never_converged():
     h = np.array([[[np.inf, 1.0]], [[np.nan, 0.0]], [[2.0, 3.0]]])
     assert (prs.Stopping(rtol=0.0, atol=1.0).tolerance(h)[:2] == -1).all()
     assert prs.Stopping(rtol=0.1, atol=1.0).tolerance(h)[2, 0] == pytest.approx(1.3)
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 3), (4, 0, 3), (4, 2, 0), (4, 2, 1)])
+def test_the_norm_has_an_entry_for_each_step_and_sequence(shape):
+    norm = max_norm(np.full(shape, -2.0, np.float32))
+    assert norm.dtype == np.float32
+    np.testing.assert_array_equal(norm, np.full(shape[:2], 2.0 if shape[2] else 0.0))

@@ -27,7 +27,7 @@ def gained(gains, T=60):
     rng = np.random.default_rng(0)
     x = np.empty((T, len(gains), 2))
     x[..., 0], x[..., 1] = gains, 0.1 * rng.standard_normal((T, len(gains)))
-    step = prs.Recurrence(lambda h, x, _: np.tanh(x[..., :1] * h + x[..., 1:]), block_size=1)
+    step = prs.Recurrence(lambda h, x, _: np.tanh(x[..., :1] * h + x[..., 1:2]), block_size=1)
     return Case(step, x, np.full((len(gains), 1), 0.5), None, T, np.nan)
 
 
@@ -237,3 +237,58 @@ def test_a_hard_sequence_does_not_use_up_the_iterations_of_another():
     for b in range(3):
         alone = prs.solve(problem.recurrence, None, h0[b], 1.0, steps=128, method=method)
         assert together.sequence_status[b] is alone.status
+
+
+ACCOUNTS = {
+    "newton": "newton",
+    "quasi-Newton": prs.quasi_newton(prs.scaled(0.1)),
+    "damped": "damped_newton",
+    "Levenberg-Marquardt": "levenberg_marquardt",
+    "relaxed": prs.relaxation(0.9),
+}
+
+
+@pytest.mark.parametrize("max_iter", [0, 2, 5, 60])
+@pytest.mark.parametrize("method", ACCOUNTS)
+def test_each_sequence_of_a_batch_has_the_account_of_it_alone(method, max_iter):
+    """How it ended, after how many iterations; and its residual rests from then on."""
+    calm = gained([0.1, 0.8, -1.5, 0.0])
+    step = lambda h, x, _: calm.recurrence.step(h, x, None) * np.exp(x[..., 2:])  # noqa: E731
+    x = np.concatenate([calm.x, np.zeros((60, 4, 1))], axis=-1)
+    x[5, 3, 2] = 1000.0  # the last diverges, unless the limit comes first
+    case = calm._replace(recurrence=prs.Recurrence(step, block_size=1), x=x)
+    options = {"method": ACCOUNTS[method], "max_iter": max_iter, "guess": np.zeros((60, 4, 1))}
+    together = attempt(case, **options)
+    taken = 0
+    for b in range(4):
+        options["guess"] = np.zeros((60, 1))
+        alone = attempt(one_sequence(case, b), **options)
+        taken += alone.n_iter + 1
+        assert together.sequence_status[b] is alone.status
+        norms = together.residual_norms[:, b]
+        np.testing.assert_allclose(norms[: alone.n_iter + 1], alone.residual_norms, atol=1e-11)
+        np.testing.assert_array_equal(norms[alone.n_iter :], norms[alone.n_iter])
+    if method != "damped":  # which tries several steps
+        assert together.n_step_evaluations <= 60 * 2 * taken
+
+
+def test_a_window_that_does_not_move_is_given_up_after_max_iter():
+    """A step so short that no state meets the tolerance in as many iterations."""
+    case = dense_tanh(T=30, batch=(2,))
+    method = prs.windowed(prs.relaxation(0.01), length=8)
+    solution = attempt(case, method=method, max_iter=4, guess=np.ones((30, 2, 4)))
+    assert solution.n_iter == 4
+    assert (solution.sequence_status == prs.Status.MAX_ITER).all()
+
+
+def test_steps_that_enter_a_window_hold_its_last_state():
+    """A recurrence that rests from its second state on: what enters is right as it is."""
+    step = prs.Recurrence(lambda h, x, _: h + x, block_size=1)
+    x = np.zeros((64, 2, 1))
+    x[0] = [[4.0], [-1.0]]
+    case = Case(step, x, np.ones((2, 1)), None, 64, np.nan)
+    method = prs.windowed(prs.relaxation(0.5), length=8)
+    first = solve(case._replace(x=x[:8], steps=8), method=method).n_iter
+    assert solve(case, method=method).n_iter == first + 7  # one for each time that it moves
+    guessed = solve(case, method=method, guess=np.ones((64, 2, 1)))
+    assert guessed.n_iter >= 8 * first

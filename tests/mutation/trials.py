@@ -1,0 +1,239 @@
+"""What becomes of mutants: each meets, in a process of its own, the tests that reach its line."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import types
+from collections import Counter
+from collections.abc import Callable, Iterator
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder, SourceFileLoader
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from tests.mutation.mutants import Mutant
+
+KNOWN = {"property", "cached_property", "staticmethod", "classmethod", "contextmanager"}
+KILLED, SURVIVED, UNREACHED, SLOW = "killed", "survived", "not reached", "out of time"
+RESULTS = (KILLED, SLOW, SURVIVED, UNREACHED)
+RUN = Path(__file__).with_name("run.py")
+
+
+def codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Yield a code and all that it contains."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from codes(constant)
+
+
+def itself(code: types.CodeType) -> Any:
+    """Return a code without what it contains."""
+    inner = tuple(c for c in code.co_consts if not isinstance(c, types.CodeType))
+    return code.co_qualname, code.co_code, repr(inner), code.co_names
+
+
+def exchanged(mutant: Mutant) -> dict[types.CodeType, types.CodeType]:
+    """Return the codes of functions to exchange; none where the import runs what has changed."""
+    file, source = str(Path(mutant.path).resolve()), Path(mutant.path).read_text(encoding="utf-8")
+    if decorated(source, mutant.line):
+        return {}
+    pairs = [codes(compile(s, file, "exec", dont_inherit=True)) for s in (source, mutant.source)]
+    try:
+        found = [(old, new) for old, new in zip(*pairs, strict=True) if old != new]
+    except ValueError:  # a function more, or less
+        return {}
+    optimized = 0x2  # the flag of functions, not of modules and classes
+    if any(itself(a) != itself(b) and not a.co_flags & optimized for a, b in found):
+        return {}
+    return {old: new for old, new in found if old.co_flags & optimized}
+
+
+def decorated(source: str, line: int) -> bool:
+    """Tell whether a line is in a function that its decorator may have compiled, or remembers."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef) and node.lineno <= line <= (node.end_lineno or 0):
+            names = (ast.unparse(d).partition("(")[0].split(".")[-1] for d in node.decorator_list)
+            if not KNOWN.issuperset(names):
+                return True
+    return False
+
+
+class Instead(MetaPathFinder):
+    """Finds another source in the place of a module's own."""
+
+    def __init__(self, path: str, source: str) -> None:
+        self.path, self.source = str(Path(path).resolve()), source
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.origin == self.path:
+            spec.loader = loader = SourceFileLoader(name, self.path)
+            loader.get_code = lambda _: compile(self.source, self.path, "exec")  # type: ignore
+            return spec
+        return None
+
+
+class Trials:
+    """A plug-in of pytest: in place of running the tests once, runs them for each mutant."""
+
+    def __init__(self, wanted: list[Mutant], seconds: float, keep: Callable[..., None]) -> None:
+        self.wanted, self.limit, self.keep = wanted, seconds, keep
+        self.functions: list[types.FunctionType] = []
+        self.taken: dict[str, float] = {}
+        self.kills: Counter[str] = Counter()
+
+    def pytest_sessionstart(self) -> None:
+        few_examples()
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        reached = self.reached(session.items, {mutant.path for mutant in self.wanted})
+        self.functions = [f for f in gc.get_objects() if type(f) is types.FunctionType]
+        gc.freeze()  # nothing that is there need be copied by a child
+        for mutant in self.wanted:
+            lines = range(mutant.line, mutant.end + 1)
+            own = reached[mutant.path]
+            names = {name for line in lines for name in own.get(line, ())}
+            codes = exchanged(mutant)
+            if not codes and not names:  # the import runs it: any test of the module may tell
+                names = {name for some in own.values() for name in some}
+            items = [item for item in session.items if item.nodeid in names]
+            items = self.affordable(items)
+            result, by = self.trial(mutant, codes, items) if items else (UNREACHED, "")
+            self.kills[by] += result == KILLED
+            self.keep(mutant, result)
+        return True
+
+    def affordable(self, items: list[Any]) -> list[Any]:
+        """Return the quickest tests, as many as there is time for; those first that killed most."""
+        items.sort(key=lambda item: self.taken[item.nodeid])
+        total = accumulate(self.taken[item.nodeid] for item in items)
+        some = [item for item, sum_ in zip(items, total, strict=True) if sum_ <= self.limit / 3]
+        return sorted(some or items[:1], key=lambda item: -self.kills[item.nodeid])
+
+    def reached(self, items: list[Any], paths: set[str]) -> dict[str, dict[int, list[str]]]:
+        """Run all tests; return which of them reach each line of each module."""
+        import coverage
+
+        files = [str(Path(path).resolve()) for path in paths]
+        watched = coverage.Coverage(data_file=None, config_file=False, include=files)
+        failed = []
+        watched.start()
+        for item in items:
+            watched.switch_context(item.nodeid)
+            before = time.process_time()
+            failed += [item.nodeid] * (not passes(item))
+            self.taken[item.nodeid] = time.process_time() - before
+        watched.stop()
+        if failed:
+            sys.exit(f"these tests fail as it is: {', '.join(failed)}")
+        data = watched.get_data()
+        return {path: data.contexts_by_lineno(str(Path(path).resolve())) for path in paths}
+
+    def trial(self, mutant: Mutant, codes: Any, items: list[Any]) -> tuple[str, str]:
+        """Run tests on a mutant in a child until one fails; return the result, and which."""
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(read)
+            quiet = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(quiet, 1), os.dup2(quiet, 2)
+            try:
+                by = self.tried(mutant, codes, items)
+            except BaseException as error:  # whatever it is, nothing of it may leave the child
+                by = repr(error)
+            os.write(write, by.encode()[:1000])
+            os._exit(bool(by))
+        os.close(write)
+        status = waited(child, 20 * self.limit)
+        with os.fdopen(read) as pipe:
+            by = pipe.read()
+        if status == 0:
+            return SURVIVED, ""
+        return (KILLED, by) if status == 1 else (SLOW, f"exit {status}")
+
+    def tried(self, mutant: Mutant, codes: Any, items: list[Any]) -> str:
+        """Return the test that fails, or nothing."""
+        seconds = int(self.limit)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+        if codes:
+            for function in self.functions:
+                function.__code__ = codes.get(function.__code__, function.__code__)
+            return next((item.nodeid for item in items if not passes(item)), "")
+        names = [item.nodeid for item in items]
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "source.py")
+            source.write_text(mutant.source, encoding="utf-8")
+            if "jit" in mutant.source:
+                os.environ["NUMBA_CACHE_DIR"] = folder  # what is kept there is of other kernels
+            command = [sys.executable, str(RUN), "--instead", mutant.path, str(source), *names]
+            found = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if found.returncode < 0:
+            os.kill(os.getpid(), signal.SIGKILL)  # out of time
+        return found.stdout.strip().splitlines()[-1] if found.returncode else ""
+
+
+def few_examples() -> None:
+    """Let Hypothesis draw little, the same each time; a counterexample kills, however large."""
+    from hypothesis import Phase, settings
+
+    options: dict[str, Any] = {"deadline": None, "derandomize": True, "database": None}
+    phases = (Phase.explicit, Phase.generate)
+    settings.register_profile("mutation", max_examples=10, phases=phases, **options)
+    settings.load_profile("mutation")
+
+
+def passes(item: Any) -> bool:
+    """Run one test, alone; tell whether it passes or is skipped."""
+    from _pytest.runner import runtestprotocol
+
+    return not any(report.failed for report in runtestprotocol(item, log=False, nextitem=None))
+
+
+def waited(child: int, seconds: float) -> int:
+    """Return the exit status of a child, which gets so many seconds by the clock."""
+    end = time.monotonic() + seconds
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.005)
+
+
+def run_instead(path: str, source: str, names: list[str]) -> int:
+    """Run tests with another source in the place of a module's; print the one that fails."""
+    import pytest
+
+    class First:
+        def pytest_sessionstart(self) -> None:
+            few_examples()
+
+        def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+            order = {name: i for i, name in enumerate(names)}
+            items[:] = sorted(
+                (item for item in items if item.nodeid in order), key=lambda i: order[i.nodeid]
+            )
+
+        def pytest_runtest_logreport(self, report: Any) -> None:
+            if report.failed:
+                print("\n" + report.nodeid)
+
+    sys.meta_path.insert(0, Instead(path, Path(source).read_text(encoding="utf-8")))
+    files = sorted({name.partition("::")[0] for name in names})
+    # With assertions as they are: pytest's own finder would come before this one.
+    options = ["-x", "-q", "--assert=plain", "--tb=no", "-p", "no:cacheprovider", *files]
+    status = pytest.main(options, plugins=[First()])
+    if status:
+        print("\nthe import" if status != 1 else "", end="")
+    return int(status)
