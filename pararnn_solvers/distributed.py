@@ -48,6 +48,16 @@ def ranks_of(comm: Any, backend: Any) -> Ranks:
     return Ranks(comm)
 
 
+def require_one_process(who: str, options: dict[str, Any]) -> None:
+    """Raise InvalidInput for options of `solve` that share the steps between ranks."""
+    backend = options.get("backend")
+    if options.get("comm") is not None or (isinstance(backend, str) and backend == "mpi"):
+        raise InvalidInput(
+            f"{who} solves in one process, and comm= or backend='mpi' shares the steps between "
+            "ranks; call pararnn_solvers.solve(..., comm=comm) for that"
+        )
+
+
 def require_shareable(method: Any, guess: Any, on_failure: str, given: dict[str, Any]) -> None:
     """Raise InvalidInput for a method or an option that cannot work over ranks.
 

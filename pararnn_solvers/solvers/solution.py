@@ -128,8 +128,8 @@ class Solution:
 
     def _first_bad(self) -> str:
         with where_arrays_are(self.system, "the residual"):
-            norm = max_norm(self.system.residual(self.h))
-        finite: Array = np.isfinite(norm).all(axis=tuple(range(1, norm.ndim)))
+            norm = arrays.on_host(max_norm(self.system.residual(self.h)))
+        finite = np.isfinite(norm.reshape(len(norm), int(np.prod(norm.shape[1:])))).all(axis=1)
         if self.ranks.several and finite.all():
             return "; on another rank"
         return f"; first at step {self.steps_before + int(finite.argmin()) + 1}"
