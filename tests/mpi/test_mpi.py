@@ -21,6 +21,12 @@ def test_what_goes_wrong_on_one_rank_is_raised_on_all(ranks):
     assert ended.stdout.count("passed") == ranks
 
 
+def test_slabs_on_devices_are_solved_as_on_the_host():
+    ended = launch(2, "devices")
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    assert ended.stdout.count("passed") == 2
+
+
 def test_a_rank_that_is_killed_ends_the_job():
     ended = launch(3, "faults", "killed")
     assert ended.returncode != 0
