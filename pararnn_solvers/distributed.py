@@ -16,6 +16,7 @@ from pararnn_solvers.ranks import ALONE, Ranks, mpi
 from pararnn_solvers.solvers.auto import Auto
 from pararnn_solvers.solvers.newton import Newton
 from pararnn_solvers.solvers.sequential import Sequential
+from pararnn_solvers.solvers.slabs import Slabs
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.step_length import full_step, relaxed
 from pararnn_solvers.system import System
@@ -87,7 +88,7 @@ def require_shareable(method: Any, guess: Any, on_failure: str, given: dict[str,
             )
         if method.step_length is not full_step and not isinstance(method.step_length, relaxed):
             raise InvalidInput(f"{method} cannot be used where ranks share the steps; {POINTWISE}")
-    elif not isinstance(method, (Auto, Sequential)):
+    elif not isinstance(method, (Auto, Sequential, Slabs)):
         raise InvalidInput(f"{method} is not known to work over ranks; pass newton() or its like")
 
 
