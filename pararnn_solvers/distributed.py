@@ -16,6 +16,7 @@ from pararnn_solvers.ranks import ALONE, Ranks, mpi
 from pararnn_solvers.solvers.auto import Auto
 from pararnn_solvers.solvers.newton import Newton
 from pararnn_solvers.solvers.sequential import Sequential
+from pararnn_solvers.solvers.slabs import Slabs
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.solvers.step_length import full_step, relaxed
 from pararnn_solvers.system import System
@@ -48,6 +49,16 @@ def ranks_of(comm: Any, backend: Any) -> Ranks:
     return Ranks(comm)
 
 
+def require_one_process(who: str, options: dict[str, Any]) -> None:
+    """Raise InvalidInput for options of `solve` that share the steps between ranks."""
+    backend = options.get("backend")
+    if options.get("comm") is not None or (isinstance(backend, str) and backend == "mpi"):
+        raise InvalidInput(
+            f"{who} solves in one process, and comm= or backend='mpi' shares the steps between "
+            "ranks; call pararnn_solvers.solve(..., comm=comm) for that"
+        )
+
+
 def require_shareable(method: Any, guess: Any, on_failure: str, given: dict[str, Any]) -> None:
     """Raise InvalidInput for a method or an option that cannot work over ranks.
 
@@ -77,7 +88,7 @@ def require_shareable(method: Any, guess: Any, on_failure: str, given: dict[str,
             )
         if method.step_length is not full_step and not isinstance(method.step_length, relaxed):
             raise InvalidInput(f"{method} cannot be used where ranks share the steps; {POINTWISE}")
-    elif not isinstance(method, (Auto, Sequential)):
+    elif not isinstance(method, (Auto, Sequential, Slabs)):
         raise InvalidInput(f"{method} is not known to work over ranks; pass newton() or its like")
 
 

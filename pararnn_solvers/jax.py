@@ -15,6 +15,7 @@ import numpy as np
 
 import pararnn_solvers as prs
 from pararnn_solvers import tree
+from pararnn_solvers.distributed import require_one_process
 from pararnn_solvers.errors import BackendUnavailable, InvalidInput
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.recurrence import Recurrence
@@ -80,6 +81,7 @@ def solve(
     >>> import jax, pararnn_solvers.jax  # doctest: +SKIP
     >>> jax.grad(lambda a: pararnn_solvers.jax.solve(step, x, h0, a).sum())(0.5)  # doctest: +SKIP
     """
+    require_one_process("pararnn_solvers.jax", options)
     jax = library()
     x, h0 = operand(jax, "x", x), operand(jax, "h0", h0)
     leaves, rebuild = tree.flatten(theta)

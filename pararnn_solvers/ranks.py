@@ -203,7 +203,8 @@ class Ranks:
 
     def greatest(self, values: Array) -> Array:
         """Return the greatest of each value over all ranks; NaN if any is."""
-        return self.over_all(values, np.maximum)
+        # Sent in one dtype, whatever each rank computes in.
+        return self.over_all(values.astype(np.float64), np.maximum).astype(values.dtype)
 
     def all(self, flags: Array) -> Array:
         """Tell of each flag whether it is set on all ranks."""

@@ -12,6 +12,7 @@ from typing import Any
 from pararnn_solvers import arrays
 from pararnn_solvers.api import solve, with_one_batch_axis
 from pararnn_solvers.checks import all_finite
+from pararnn_solvers.distributed import require_one_process
 from pararnn_solvers.errors import (
     ConvergenceError,
     ConvergenceWarning,
@@ -96,6 +97,7 @@ def stream(
     for name, remedy in OF_THE_WHOLE.items():
         if options.get(name) is not None:
             raise InvalidInput(f"a stream has no {name}: {remedy}")
+    require_one_process("stream", options)
     if unknown := sorted(options.keys() - OPTIONS):
         known = ", ".join(sorted(OPTIONS - OF_THE_WHOLE.keys()))
         raise InvalidInput(f"stream has no option {', '.join(unknown)}; expected any of {known}")

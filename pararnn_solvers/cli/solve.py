@@ -22,6 +22,7 @@ from pararnn_solvers.cli.problem import Problem, build_problem
 from pararnn_solvers.cli.references import parse_method
 from pararnn_solvers.cli.report import Iterations, as_json, describe, summarize
 from pararnn_solvers.compilation import COMPILE_FROM
+from pararnn_solvers.distributed import require_one_process
 from pararnn_solvers.errors import (
     ConvergenceError,
     ConvergenceWarning,
@@ -84,6 +85,7 @@ def solver_options(args: Namespace) -> dict[str, Any]:
     """Return the keyword arguments of ``solve``."""
     if args.backend not in ("auto", *linear.BACKENDS):
         linear.discover_backends()
+    require_one_process("the command", {"backend": args.backend})
     api.load_backend(args.backend)  # refuses unknown names before anything is read
     method = parse_method(args.method)
     return {

@@ -12,6 +12,7 @@ from pararnn_solvers.checks import require_number, require_whole
 from pararnn_solvers.comparison.entrants import admit, examine, line_up
 from pararnn_solvers.comparison.row import Row
 from pararnn_solvers.comparison.table import Comparison
+from pararnn_solvers.distributed import require_one_process
 from pararnn_solvers.errors import BackendUnavailable, InvalidInput
 from pararnn_solvers.measure import turns
 from pararnn_solvers.recurrence import Recurrence
@@ -96,6 +97,7 @@ def compare(
         raise InvalidInput(f"compare was given {unknown}; expected options out of {list(OPTIONS)}")
     methods, backends = listed(methods), listed(backends)
     for backend in backends:
+        require_one_process("compare", {"backend": backend})
         with suppress(BackendUnavailable):  # which becomes a row; a wrong name does not
             api.load_backend(backend)
     field = line_up((recurrence, x, h0, theta), methods, backends, options)

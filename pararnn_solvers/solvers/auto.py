@@ -15,6 +15,7 @@ from pararnn_solvers.solvers.compiled_shooting import CompiledShooting
 from pararnn_solvers.solvers.methods import newton, windowed
 from pararnn_solvers.solvers.newton import Newton
 from pararnn_solvers.solvers.sequential import Sequential, finish_sequentially, sequential
+from pararnn_solvers.solvers.slabs import Slabs
 from pararnn_solvers.solvers.solution import Solution, completed
 from pararnn_solvers.solvers.stopping import Status, Stopping
 from pararnn_solvers.solvers.unsolved import Observer
@@ -86,8 +87,10 @@ class Auto:
     On a device, launching the operations of a step takes most of its time: the numbers there are
     2**18 in place of 2048, 2**16 in place of 256, and blocks of 64 x 64.
 
-    Where ranks share the steps, 1 and 5 alone: the exponent is estimated where the first steps are,
-    and nothing is solved a second time.
+    Where ranks share the steps and `step` is compiled on all, each slab is solved alone by this
+    policy, and then run again from the state that arrives until it meets what is stored: if it
+    never does, that takes as long as stepping. Otherwise 1 and 5 alone, with the exponent of the
+    first steps.
 
     Sequences that 2 or 5 does not solve are given to a moving window, which makes progress in
     every iteration; `max_iter` limits each of the two by itself, so that `n_iter` may exceed it.
@@ -107,7 +110,7 @@ class Auto:
         method, why = choose(system)
         solution = method.solve(system, guess, scan, stopping, observe)
         solution = replace(solution, method=str(method), note=f"auto: {why}")
-        if solution.success or isinstance(method, Sequential) or system.ranks.several:
+        if solution.success or isinstance(method, (Sequential, Slabs)) or system.ranks.several:
             return solution
         if isinstance(method, CompiledShooting):
             return finish_sequentially(solution, stopping)
@@ -116,7 +119,7 @@ class Auto:
         return finish_windowed(solution, scan, stopping, observe)
 
 
-def choose(system: System) -> tuple[Newton | Sequential | CompiledShooting, str]:
+def choose(system: System) -> tuple[Newton | Sequential | CompiledShooting | Slabs, str]:
     """Return the method for a system, and the reason."""
     if system.ranks.several:
         return choose_over_ranks(system)
@@ -145,8 +148,10 @@ def choose(system: System) -> tuple[Newton | Sequential | CompiledShooting, str]
     return newton(), rate
 
 
-def choose_over_ranks(system: System) -> tuple[Newton | Sequential, str]:
+def choose_over_ranks(system: System) -> tuple[Newton | Sequential | Slabs, str]:
     """Return the method where ranks share the steps: the rank of the first ones estimates."""
+    if system.ranks.all(np.array([system.is_compiled]))[0]:
+        return Slabs(Auto()), "compiled slabs are run again from what arrives until they meet"
     first = bool(system.steps_before == 0 and system.shape[0])
     found = largest_exponent(system.alone(system.h0)) if first else -np.inf
     exponent = float(system.ranks.greatest(np.array([found]))[0])

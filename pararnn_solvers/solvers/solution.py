@@ -122,14 +122,15 @@ class Solution:
         status = self.status
         share = f" ({ends.count(status)} of {len(ends)} sequences)" if len(ends) > 1 else ""
         where = self._first_bad() if status is Status.DIVERGED else ""
-        remedy = f"; {REMEDY[status]}" if status in REMEDY else ""
+        remedies = REMEDY_OVER_RANKS if self.ranks.several else REMEDY
+        remedy = f"; {remedies[status]}" if status in REMEDY else ""
         note = f". {self.note}" if self.note else ""
         return f"{status.name}: {status.value}{share}{where}{remedy}{note}"
 
     def _first_bad(self) -> str:
         with where_arrays_are(self.system, "the residual"):
-            norm = max_norm(self.system.residual(self.h))
-        finite: Any = np.isfinite(norm).all(axis=tuple(range(1, norm.ndim)))
+            norm = arrays.on_host(max_norm(self.system.residual(self.h)))
+        finite = np.isfinite(norm.reshape(len(norm), int(np.prod(norm.shape[1:])))).all(axis=1)
         if self.ranks.several and finite.all():
             return "; on another rank"
         return f"; first at step {self.steps_before + int(finite.argmin()) + 1}"
@@ -201,6 +202,11 @@ REMEDY = {
     Status.MAX_ITER: "raise max_iter or use windowed(newton(), length)",
     Status.DIVERGED: "use windowed(newton(), length), damped_newton() or method='sequential'",
     Status.STALLED: "loosen atol and rtol, or use windowed(newton(), length)",
+}
+REMEDY_OVER_RANKS = {
+    Status.MAX_ITER: "raise max_iter or use method='sequential'",
+    Status.DIVERGED: "use newton(chunk=S) or method='sequential'",
+    Status.STALLED: "loosen atol and rtol, or use method='sequential'",
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pararnn_solvers as prs
 from pararnn_solvers import api, arrays
+from pararnn_solvers.distributed import require_one_process
 from pararnn_solvers.errors import ConvergenceError, InvalidInput
 from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.sequences import masked
@@ -93,6 +94,7 @@ class Problem:
     def __post_init__(self) -> None:
         if self.on_failure not in ON_FAILURE:
             raise InvalidInput(f"on_failure is {self.on_failure!r}; expected one of {ON_FAILURE}")
+        require_one_process("a layer or operator of PyTorch", self.options)
         _known[self.key] = self
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -28,22 +28,14 @@ needs_mpi = pytest.mark.skipif(
 
 
 def launch(ranks, program, *arguments, timeout=300, through=()):
-    """Run a module of ``tests.mpi.programs`` on so many ranks; return how it ended.
+    """Run a module of ``tests.mpi.programs``, or a file, on so many ranks; return how it ended.
 
     `through` is a command that starts Python, such as ``env NAME=value``.
     """
-    python = [
-        *through,
-        sys.executable,
-        "-W",
-        "error",
-        "-m",
-        "mpi4py",
-        "-m",
-        f"tests.mpi.programs.{program}",
-    ]
+    python = [*through, sys.executable, "-W", "error", "-m", "mpi4py"]
+    started = [program] if isinstance(program, Path) else ["-m", f"tests.mpi.programs.{program}"]
     return subprocess.run(
-        [MPIRUN, *OPTIONS, "-n", str(ranks), *python, *arguments],
+        [MPIRUN, *OPTIONS, "-n", str(ranks), *python, *started, *arguments],
         cwd=ROOT,
         env={**os.environ, **CALM, "PYTHONPATH": str(ROOT)},
         capture_output=True,

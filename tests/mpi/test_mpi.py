@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.mpi.launch import launch, needs_mpi
+from tests.mpi.launch import ROOT, launch, needs_mpi
 
 pytestmark = needs_mpi
 
@@ -19,6 +19,12 @@ def test_what_goes_wrong_on_one_rank_is_raised_on_all(ranks):
     ended = launch(ranks, "faults", "main")
     assert ended.returncode == 0, ended.stderr[-4000:]
     assert ended.stdout.count("passed") == ranks
+
+
+def test_slabs_on_devices_are_solved_as_on_the_host():
+    ended = launch(2, "devices")
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    assert ended.stdout.count("passed") == 2
 
 
 def test_a_rank_that_is_killed_ends_the_job():
@@ -41,3 +47,17 @@ def test_processes_that_do_not_know_of_one_another_are_told():
     assert ended.returncode == 0, ended.stderr[-4000:]
     assert "started 2 processes (SLURM_STEP_NUM_TASKS)" in ended.stdout
     assert "srun --mpi=pmix" in ended.stdout
+
+
+def test_the_page_of_the_docs_runs_as_it_is_printed(tmp_path):
+    """And the gradient that it prints is that of one rank."""
+    page = (ROOT / "docs/distributed.md").read_text(encoding="utf-8")
+    program = tmp_path / "shared.py"
+    program.write_text(page.split("```python\n")[1].split("```")[0], encoding="utf-8")
+    printed = []
+    for ranks in (1, 2):
+        ended = launch(ranks, program)
+        assert ended.returncode == 0, ended.stderr[-4000:]
+        printed += [float(line.split()[-1]) for line in ended.stdout.splitlines() if "by a" in line]
+        assert ended.stdout.count("CONVERGED") == ranks
+    assert printed[1] == pytest.approx(printed[0], rel=1e-9)

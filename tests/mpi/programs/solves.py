@@ -5,6 +5,7 @@ from mpi4py import MPI
 
 import pararnn_solvers as prs
 from pararnn_solvers import tree
+from pararnn_solvers.solvers.slabs import Slabs
 from tests.mpi.programs.slabs import cuts
 
 COMM = MPI.COMM_WORLD
@@ -146,9 +147,38 @@ def kernels_run_in_slabs():
     for method in ("newton", "sequential", "auto"):
         mine, whole = both(case, cuts(300, 2)[0], method=method, compiled=True)
         assert mine.compiled and mine.success and mine.backend == "numba"
+        assert (method == "auto") == mine.method.startswith("slabs("), mine.method
         np.testing.assert_allclose(mine.h, slab(whole.h, cuts(300, 2)[0]), rtol=0, atol=3e-6)
     solution = prs.solve(case[0], slab(case[1], cuts(300, 2)[0]), *case[2:], backend="mpi")
     assert solution.backend == "mpi" and solution.ranks.several
+
+
+def slabs_meet():
+    """Recurrences that forget, that never do, and one that overflows."""
+    rng = np.random.default_rng(1)
+    method = Slabs(prs.sequential())
+
+    def add(h, x, _):
+        return h + x
+
+    def grow(h, x, _):
+        return h * h + x
+
+    sums = add, np.round(100 * rng.normal(size=(700, 2, 1))), np.ones((2, 1)), None
+    overflow = grow, np.full((700, 2, 1), [[0.0], [2.0]]), np.zeros((2, 1)), None
+    for case in (problem("diagonal", 700, (2,)), sums, overflow):
+        whole = prs.rollout(*case, compiled=False)
+        for cut in cuts(700, COMM.size):
+            mine = shared(case, cut, method=method, on_failure="warn", **LOCAL)
+            good = np.isfinite(whole).all(axis=(0, 2))
+            expected = np.where(good, prs.Status.CONVERGED, prs.Status.DIVERGED)
+            assert (mine.sequence_status == expected).all() or COMM.size == 1
+            found, right = mine.h[:, good], slab(whole, cut)[:, good]
+            np.testing.assert_allclose(found, right, rtol=0, atol=1e-11)
+            if case is sums:
+                assert np.array_equal(found, right)
+    mine = shared(problem("diagonal", 0, (2,)), cuts(0, COMM.size)[0], method=method, **LOCAL)
+    assert mine.success and mine.h.shape == (0, 2, 4)
 
 
 def derivatives_are_those_of_one_process():
@@ -180,30 +210,26 @@ def derivatives_are_those_of_one_process():
 
 
 def messages_do_not_grow_with_time():
-    """An iteration sends the affine map, two states, three numbers a sequence, agreements."""
-    sent = []
-    for T in (16 * COMM.size, 64 * COMM.size):
-        recurrence, x, h0, theta = problem("blocks", T, (2,))
-        per_iteration = []
-        for max_iter in (2, 3):
-            solution = prs.solve(
-                recurrence,
-                slab(x, cuts(T, COMM.size)[0]),
-                h0,
-                theta,
-                comm=COMM,
-                method="jacobi",
-                max_iter=max_iter,
-                on_failure="warn",
-                **LOCAL,
+    """What an iteration sends is within what docs/distributed.md says, whatever T is."""
+    B, k, n, d = 2, 2, 3, 6
+    for method in ("newton", "jacobi"):
+        sent = []
+        for T in (16 * COMM.size, 64 * COMM.size):
+            recurrence, x, h0, theta = problem("blocks", T, (B,))
+            few = {"method": method, "on_failure": "warn", "atol": 0.0, "rtol": 0.0, **LOCAL}
+            mine = slab(x, cuts(T, COMM.size)[0])
+            a, b = (
+                prs.solve(
+                    recurrence, mine, h0, theta, comm=COMM, max_iter=limit, **few
+                ).communication
+                for limit in (1, 2)
             )
-            assert solution.n_iter == max_iter
-            per_iteration.append(solution.communication)
-        a, b = per_iteration
-        sent.append((b.calls - a.calls, b.nbytes - a.nbytes))
-    assert sent[0] == sent[1], sent
-    if COMM.size == 1:
-        assert sent[0] == (0, 0)
+            sent.append((b.calls - a.calls, b.nbytes - a.nbytes))
+        assert sent[0] == sent[1], sent
+        numbers = B * (k * k * n + d) + 1 + 3 * (B * d + 1) + 4 * B + 1
+        calls, nbytes = sent[0]
+        assert calls <= 14 and nbytes <= 8 * numbers + 4 * 7, sent
+        assert (sent[0][1] > 0) == (COMM.size > 1)
 
 
 def main():
@@ -216,5 +242,6 @@ def main():
         chunks_end_where_slabs_do()
         ends_differ_between_sequences()
         kernels_run_in_slabs()
+        slabs_meet()
         derivatives_are_those_of_one_process()
         messages_do_not_grow_with_time()
