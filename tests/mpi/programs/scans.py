@@ -31,9 +31,9 @@ def whole_and_slab(T, batch, k, n, dtype, cut):
 
 def slabs_are_those_of_the_whole():
     reference = load("sequential")
-    for dtype in ROUNDING:
+    for dtype in ROUNDING if COMM.size < 4 else [np.float64]:
         for shape in SHAPES:
-            for T in (0, 1, 2, 5, 40):
+            for T in (0, 1, 5, 30):
                 for cut in cuts(T, COMM.size):
                     blocks, rhs, mine = whole_and_slab(T, *shape, dtype, cut)
                     for adjoint in (False, True):
