@@ -146,12 +146,19 @@ def kernels_run_in_slabs():
     if COMM.size != 2:
         return
     case = problem("diagonal", 300, (2,), np.float32)
+    even, _, empty = cuts(300, 2)
     for method in ("newton", "sequential", "auto"):
-        mine, whole = both(case, cuts(300, 2)[0], method=method, compiled=True)
-        assert mine.compiled and mine.success and mine.backend == "numba"
-        assert (method == "auto") == mine.method.startswith("slabs("), mine.method
-        np.testing.assert_allclose(mine.h, slab(whole.h, cuts(300, 2)[0]), rtol=0, atol=3e-6)
-    solution = prs.solve(case[0], slab(case[1], cuts(300, 2)[0]), *case[2:], backend="mpi")
+        whole = prs.solve(*case, method=method, compiled=True)
+        expected = prs.gradients(whole, whole.h)
+        for cut in (even, empty):
+            mine = shared(case, cut, method=method, compiled=True)
+            assert mine.compiled and mine.success and mine.backend == "numba"
+            assert (method == "auto") == mine.method.startswith("slabs("), mine.method
+            np.testing.assert_allclose(mine.h, slab(whole.h, cut), rtol=0, atol=3e-6)
+            found = prs.gradients(mine, mine.h)
+            np.testing.assert_allclose(found.theta, expected.theta, rtol=1e-4)
+            np.testing.assert_allclose(found.x, slab(expected.x, cut), rtol=0, atol=1e-4)
+    solution = prs.solve(case[0], slab(case[1], even), *case[2:], backend="mpi")
     assert solution.backend == "mpi" and solution.ranks.several
 
 
