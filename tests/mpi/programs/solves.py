@@ -91,12 +91,14 @@ def solutions_are_those_of_one_process():
 
 def everything_is_empty():
     for T, batch in ((0, ()), (0, (2,)), (4, (0,))):
-        mine, whole = both(
-            problem("diagonal", T, batch), cuts(T, COMM.size)[0], method="newton", **LOCAL
-        )
-        assert (
-            mine.status is whole.status and mine.residual_norms.shape == whole.residual_norms.shape
-        )
+        case, cut = problem("diagonal", T, batch), cuts(T, COMM.size)[2]
+        for method in ("newton", "sequential", "auto", Slabs(prs.sequential()), prs.newton(2)):
+            mine = shared(case, cut, method=method, **LOCAL)
+            assert mine.success and mine.h.shape == slab(case[1], cut).shape, method
+            assert mine.residual_norms.shape == (mine.n_iter + 1, *batch)
+            gathered = mine.gather()
+            assert gathered is None or gathered.shape == case[1].shape
+            assert np.array_equal(prs.gradients(mine, mine.h).h0, np.zeros(case[2].shape))
 
 
 def chunks_end_where_slabs_do():
