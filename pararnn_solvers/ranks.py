@@ -143,7 +143,7 @@ class Ranks:
             return
         told = portable(error, failed) if error and failed == self.rank else None
         arrived: Exception = self.forwards.bcast(told, root=failed)
-        self.agreed = told or arrived
+        self.agreed = arrived if told is None else told
         raise self.agreed
 
     @contextmanager
@@ -183,6 +183,8 @@ class Ranks:
     def _reduced(self, call: Callable[..., None], value: Array, combine: Combine) -> Array:
         """Let MPI reduce values as wholes: each is one element of a datatype of its own."""
         self.agree()
+        if not value.size:
+            return value.copy()
         MPI = mpi()
 
         def operator(earlier: Any, later: Any, _: Any) -> None:

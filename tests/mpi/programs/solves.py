@@ -71,8 +71,10 @@ METHODS = {
 
 def solutions_are_those_of_one_process():
     for name in ("diagonal", "blocks", "dense"):
-        for label, method in METHODS.items() if name == "blocks" else [("newton", prs.newton())]:
-            for T, batch in ((1, ()), (20, (3,))):
+        chosen = list(METHODS) if name == "blocks" and COMM.size < 4 else ["newton", "sequential"]
+        for label in chosen:
+            method = METHODS[label]
+            for T, batch in ((1, ()), (12, (3,))):
                 case = problem(name, T, batch)
                 whole = prs.solve(*case, method=method, **LOCAL)
                 for cut in cuts(T, COMM.size)[T == 1 :]:
@@ -89,12 +91,14 @@ def solutions_are_those_of_one_process():
 
 def everything_is_empty():
     for T, batch in ((0, ()), (0, (2,)), (4, (0,))):
-        mine, whole = both(
-            problem("diagonal", T, batch), cuts(T, COMM.size)[0], method="newton", **LOCAL
-        )
-        assert (
-            mine.status is whole.status and mine.residual_norms.shape == whole.residual_norms.shape
-        )
+        case, cut = problem("diagonal", T, batch), cuts(T, COMM.size)[2]
+        for method in ("newton", "sequential", "auto", Slabs(prs.sequential()), prs.newton(2)):
+            mine = shared(case, cut, method=method, **LOCAL)
+            assert mine.success and mine.h.shape == slab(case[1], cut).shape, method
+            assert mine.residual_norms.shape == (mine.n_iter + 1, *batch)
+            gathered = mine.gather()
+            assert gathered is None or gathered.shape == case[1].shape
+            assert np.array_equal(prs.gradients(mine, mine.h).h0, np.zeros(case[2].shape))
 
 
 def chunks_end_where_slabs_do():
@@ -144,12 +148,19 @@ def kernels_run_in_slabs():
     if COMM.size != 2:
         return
     case = problem("diagonal", 300, (2,), np.float32)
+    even, _, empty = cuts(300, 2)
     for method in ("newton", "sequential", "auto"):
-        mine, whole = both(case, cuts(300, 2)[0], method=method, compiled=True)
-        assert mine.compiled and mine.success and mine.backend == "numba"
-        assert (method == "auto") == mine.method.startswith("slabs("), mine.method
-        np.testing.assert_allclose(mine.h, slab(whole.h, cuts(300, 2)[0]), rtol=0, atol=3e-6)
-    solution = prs.solve(case[0], slab(case[1], cuts(300, 2)[0]), *case[2:], backend="mpi")
+        whole = prs.solve(*case, method=method, compiled=True)
+        expected = prs.gradients(whole, whole.h)
+        for cut in (even, empty):
+            mine = shared(case, cut, method=method, compiled=True)
+            assert mine.compiled and mine.success and mine.backend == "numba"
+            assert (method == "auto") == mine.method.startswith("slabs("), mine.method
+            np.testing.assert_allclose(mine.h, slab(whole.h, cut), rtol=0, atol=3e-6)
+            found = prs.gradients(mine, mine.h)
+            np.testing.assert_allclose(found.theta, expected.theta, rtol=1e-4)
+            np.testing.assert_allclose(found.x, slab(expected.x, cut), rtol=0, atol=1e-4)
+    solution = prs.solve(case[0], slab(case[1], even), *case[2:], backend="mpi")
     assert solution.backend == "mpi" and solution.ranks.several
 
 
