@@ -140,7 +140,8 @@ def add_compare(parser: Any) -> None:
         type=tolerance,
         default=1.0,
         metavar="SECONDS",
-        help="a row that has taken so long is left out of later turns; default 1",
+        help="a row that has taken so long is left out of later turns; of slower calls no memory "
+        "is given; default 1",
     )
     add_stopping(group)
     group = parser.add_argument_group("what to do with the result")

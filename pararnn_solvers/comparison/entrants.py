@@ -18,7 +18,7 @@ from pararnn_solvers.errors import (
     NotDifferentiable,
     NotTraceable,
 )
-from pararnn_solvers.measure import peak_memory, stopwatch
+from pararnn_solvers.measure import stopwatch
 from pararnn_solvers.solvers.solution import Solution
 from pararnn_solvers.typing import Array
 
@@ -74,7 +74,7 @@ def attempt(problem: Sequence[Any], options: Mapping[str, Any]) -> Solution:
 
 
 def examine(entrant: Entrant, truth: Array | None) -> tuple[Row, Array]:
-    """Return the row of an entrant, without times of turns, and its states on the host.
+    """Return the row of an entrant, without times of turns and memory, and its states.
 
     Parameters
     ----------
@@ -82,7 +82,6 @@ def examine(entrant: Entrant, truth: Array | None) -> tuple[Row, Array]:
         What the states are compared with; None for the rollout.
     """
     seconds, solution = stopwatch(entrant.solve)
-    on_device = arrays.is_device_array(solution.h)
     h = arrays.on_host(solution.h)
     T, *batch, _ = h.shape
     norms = solution.residual_norms.reshape(solution.n_iter + 1, -1).max(axis=1, initial=0)
@@ -99,8 +98,7 @@ def examine(entrant: Entrant, truth: Array | None) -> tuple[Row, Array]:
         compiled=solution.compiled,
         residual_norms=tuple(map(float, norms)),
     )
-    del solution  # whose memory the next call may use
-    return row if on_device else row.with_memory(peak_memory(entrant.solve)), h
+    return row, solution.h
 
 
 def admit(entrant: Entrant, truth: Array) -> Row:

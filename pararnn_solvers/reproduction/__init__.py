@@ -7,11 +7,16 @@ what it is taken to agree.
 
 from __future__ import annotations
 
+from functools import partial
+
 from pararnn_solvers.errors import InvalidInput
-from pararnn_solvers.reproduction import flows, networks
+from pararnn_solvers.reproduction import flows, networks, rounding, tasks
 from pararnn_solvers.reproduction.anchor import Anchor, Row
 
 __all__ = ["ANCHORS", "Anchor", "Row", "find"]
+
+TABLE = "Danieli et al. 2025 (arXiv 2510.21450), table of synthetic tasks"
+CLOSE = f"accuracy within {tasks.POINTS} points of theirs; a smaller task and a smaller network"
 
 ANCHORS: dict[str, Anchor] = {
     "cells": Anchor(
@@ -44,6 +49,12 @@ ANCHORS: dict[str, Anchor] = {
         "Newton's method does not pay: an overflow, or more than 100 iterations",
         flows.flows,
     ),
+    "abc": Anchor(
+        "the ABC flow's count, by the unknowns and by how the linear recurrence is summed up",
+        "Gonzalez et al. 2025 (arXiv 2508.16817), table 1",
+        "within 10 % of theirs where states are solved for by pairs; less than 0.9 of it elsewhere",
+        rounding.abc,
+    ),
     "exponents": Anchor(
         "largest Lyapunov exponents of the flows per unit of time, T = 30000",
         "Gonzalez et al. 2025 (arXiv 2508.16817), table 1",
@@ -55,6 +66,24 @@ ANCHORS: dict[str, Anchor] = {
         "Gonzalez et al. 2025 (arXiv 2508.16817), section 5",
         "at most 35 iterations; the exponent within 20 %",
         flows.langevin,
+    ),
+    "k-hop": Anchor(
+        "k-hop induction, k = 2: letters that follow letters that follow",
+        TABLE,
+        CLOSE,
+        partial(tasks.rows, "k-hop"),
+    ),
+    "keep-nth": Anchor(
+        "the n-th letter, kept to the end",
+        TABLE,
+        CLOSE,
+        partial(tasks.rows, "keep-nth"),
+    ),
+    "mqar": Anchor(
+        "multi-query associative recall: values of keys",
+        TABLE,
+        CLOSE,
+        partial(tasks.rows, "mqar"),
     ),
 }
 """Name -> what is reproduced, from where, and by what it is taken to agree."""

@@ -13,6 +13,8 @@ from pararnn_solvers.problems import Problem
 from pararnn_solvers.solvers.unsolved import State
 from pararnn_solvers.validation import make_system
 
+MERIT = 1e-10  # at which Gonzalez et al. 2025 stop
+
 
 class Row(NamedTuple):
     """One figure: what was computed, theirs, ours, and whether they agree as the anchor says."""
@@ -42,8 +44,8 @@ class Anchor:
     rows: Callable[[], Iterator[Row]]
 
 
-def iterations_to_merit(problem: Problem, merit: float = 1e-10, max_iter: int = 100) -> int | None:
-    """Count Newton's iterations until ``|F|^2 / (2 T)`` of the states reached is at most `merit`.
+def iterations_to_merit(problem: Problem, max_iter: int = 100) -> int | None:
+    """Count Newton's iterations until ``|F|^2 / (2 T)`` of the states reached is at most `MERIT`.
 
     The criterion of Gonzalez et al. 2025, who evaluate it at the states that an iteration starts
     from: their counts are one higher. None where it is not reached.
@@ -56,7 +58,7 @@ def iterations_to_merit(problem: Problem, merit: float = 1e-10, max_iter: int = 
     def watch(state: State) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
             total = np.square(system.residual(state.h)).sum() / 2
-        if total <= merit * problem.steps:
+        if total <= MERIT * problem.steps:
             reached.append(state.n_iter)
             raise StopIteration
 
