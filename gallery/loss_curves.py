@@ -23,6 +23,7 @@ from typing import Any
 
 import blocks
 import numpy as np
+import processes
 import state_tracking
 import torch
 import training
@@ -265,6 +266,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Train, measure, and write results, tables and pictures."""
     options = training.arguments(__doc__, out="build/loss_curves").parse_args(arguments)
+    processes.require_alone()
     steps, lengths, turns = (STEPS, LENGTHS, 5) if not options.quick else (20, LENGTHS[:1], 1)
     kinds = list(CELLS)[: 1 if options.quick else None]
     results = {

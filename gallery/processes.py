@@ -56,6 +56,21 @@ def joined() -> Iterator[None]:
         distributed.destroy_process_group()
 
 
+def require_alone() -> None:
+    """Refuse to be one of several: what a script calls that does not share its work.
+
+    Raises
+    ------
+    ValueError
+    """
+    others = os.environ.get("WORLD_SIZE", "1")
+    if others != "1":
+        raise ValueError(
+            f"this script works in one process, and {others} were started, which would all do the "
+            "same and write the same files; start it by python, not by torchrun"
+        )
+
+
 def together() -> bool:
     """Tell whether there are others."""
     return distributed.is_available() and distributed.is_initialized()

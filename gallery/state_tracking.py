@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import blocks
 import numpy as np
+import processes
 import torch
 import training
 from torch.nn.functional import cross_entropy
@@ -281,6 +282,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
     options = parser.parse_args(arguments)
+    processes.require_alone()
     if options.quick:
         options.tasks, options.cells = ["parity"], ["ParaGRU", "minGRU"]
     path = options.out / "state_tracking.json"

@@ -148,9 +148,10 @@ def solve_to(
 
     Resuming: an iterable is given again from its start, and chunks that are done are passed over.
     A checkpoint knows recurrence, theta, h0 and options by fingerprints of their content (of
-    functions: their code and what it refers to), the source by its shape and by the last inputs
-    that were read, and the versions of this package, NumPy, Numba and Python. Bits are those of one
-    machine and number of threads. ``max_iter``, ``on_failure`` and ``callback`` may change.
+    functions: their code and what it refers to; in installed packages, name and version), the
+    source by its shape and by the last inputs that were read, and the versions of this package,
+    NumPy, Numba and Python. Bits are those of one machine and number of threads. ``max_iter``,
+    ``on_failure`` and ``callback`` may change.
 
     Locks and atomic replacement are those of POSIX: Linux and macOS.
 
@@ -192,7 +193,8 @@ def solve_to(
                 part.append(solution)
                 advance(len(solution.h))
                 del solution  # before the next one is there
-        done = part.finish()
+            part.complete()
+        done = part.put_in_place()
     return Stored(path, done.steps, done.state, done.n_iter, begun.steps)
 
 

@@ -1,8 +1,9 @@
 """A few characters for what decides the numbers of a solve: the same in every process.
 
 Functions count by their code, their defaults and what they refer to; comments and names of
-variables do not matter. Not seen is what a function reaches otherwise: a file, a generator of
-random numbers, an object with ``__slots__``.
+variables do not matter. Objects count by their class, with its bases, and by what a copy of them
+would hold. What is in an installed package counts by its name and the version of the package. Not
+seen is what a function reaches otherwise: a file, or NumPy's global generator of random numbers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -25,8 +27,8 @@ TAIL = 64
 """Steps at the end of a chunk by which it is known again."""
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
-BY_NAME = {"numpy", "scipy", "numba", "pararnn_solvers", *sys.stdlib_module_names}
-"""Packages whose functions count by name, and by what they enclose: a version says the rest."""
+KNOWN = {"numpy", "numba", "pararnn_solvers", *sys.stdlib_module_names}
+"""Packages whose versions are those of :func:`versions`."""
 
 
 def fingerprint(value: Any) -> str:
@@ -39,10 +41,7 @@ def fingerprint(value: Any) -> str:
     """
     if isinstance(value, PLAIN):
         return repr(value)
-    found = hashlib.blake2b(digest_size=8)
-    for part in _parts(value, ()):
-        found.update(len(part).to_bytes(8, "little") + part)
-    return found.hexdigest()
+    return _digest(value, {}).hex()
 
 
 def tail(chunk: Any) -> str:
@@ -65,27 +64,38 @@ def versions() -> dict[str, str]:
     }
 
 
-def _parts(value: Any, above: tuple[Any, ...]) -> Iterator[bytes]:
-    """Yield what an object consists of, as bytes; `above` are those that it is within."""
+def _digest(value: Any, known: dict[int, tuple[Any, bytes]], depth: int = 0) -> bytes:
+    """Return 8 bytes that say what an object consists of.
+
+    Parameters
+    ----------
+    known : dict
+        By identity, objects that were met, which are kept alive, and their digests.
+    depth : int
+        How many objects it is within: what an object finds that refers to one it is within.
+    """
     value = arrays.imported(value)
-    yield type(value).__qualname__.encode()
+    if id(value) in known:
+        return known[id(value)][1]
+    known[id(value)] = value, b"%d" % depth
+    found = hashlib.blake2b(type(value).__qualname__.encode(), digest_size=8)
     if isinstance(value, (*PLAIN, np.generic)):
-        yield repr(value).encode()
+        found.update(repr(value).encode())
     elif isinstance(value, np.ndarray) or arrays.is_device_array(value):
-        yield f"{value.dtype} {value.shape}".encode()
-        yield np.ascontiguousarray(arrays.on_host(value)).tobytes()
-    elif circles := [depth for depth, other in enumerate(above) if other is value]:
-        yield str(circles[0]).encode()
+        found.update(f"{value.dtype} {value.shape}".encode())
+        found.update(np.ascontiguousarray(arrays.on_host(value)).tobytes())
     else:
         for child in _children(value):
-            yield from _parts(child, (*above, value))
+            found.update(_digest(child, known, depth + 1))
+    known[id(value)] = value, found.digest()
+    return found.digest()
 
 
 def _children(value: Any) -> Iterable[Any]:
     """Return what an object consists of or refers to."""
     keys, children, build = tree.open_container(value)
     if build is not None:
-        return [repr(keys), *children]
+        return [type(value), repr(keys), *children]
     if isinstance(value, set | frozenset):
         return sorted(map(repr, value))
     if isinstance(value, CodeType):
@@ -96,6 +106,8 @@ def _children(value: Any) -> Iterable[Any]:
         return [value.func, value.args, value.keywords]
     if isinstance(value, MethodType):
         return [value.__func__, value.__self__]
+    if isinstance(value, property):
+        return [value.fget]
     if isinstance(value, ModuleType):
         return [value.__name__]
     return _of_object(value)
@@ -105,20 +117,43 @@ def _of_object(value: Any) -> Iterable[Any]:
     """Return what a function, a class or an object consists of; its name, where that says it."""
     module = getattr(value, "__module__", None) or ""
     name = getattr(value, "__qualname__", getattr(value, "__name__", None))
-    if name and module.partition(".")[0] in BY_NAME:
-        return [module, name, getattr(value, "__closure__", None)]
+    borrowed = "__name__" in getattr(value, "__dict__", {})  # as np.vectorize has its function's
+    if name and not borrowed and (version := _version(module)) is not None:
+        return [module, name, version, getattr(value, "__closure__", None)]
     if isinstance(value, FunctionType):
         found = [value.__code__, value.__defaults__, value.__kwdefaults__, vars(value)]
         return [*found, value.__closure__, _globals_of(value)]
     if isinstance(value, type):
-        return [module, name, *(item for item in vars(value).values() if _is_function(item))]
+        says = {name: item for name, item in vars(value).items() if _says(name, item)}
+        return [module, value.__qualname__, value.__bases__, says]
     if hasattr(value, "__wrapped__"):
         return [value.__wrapped__]
-    return [type(value), vars(value)] if hasattr(value, "__dict__") else [module, name]
+    return [type(value), *_content(value)]
 
 
-def _is_function(value: Any) -> bool:
-    return isinstance(value, FunctionType)
+def _version(module: str) -> str | None:
+    """Return the version of the installed package that a module is in; None of the user's own."""
+    package = module.partition(".")[0]
+    if package in KNOWN:
+        return ""
+    file = getattr(sys.modules.get(package), "__file__", None) or ""
+    if {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts):
+        return None
+    return str(getattr(sys.modules[package], "__version__", ""))
+
+
+def _says(name: str, value: Any) -> bool:
+    """Tell whether an attribute of a class has to do with what it does."""
+    return isinstance(value, FunctionType) or not name.startswith("__")
+
+
+def _content(value: Any) -> Iterable[Any]:
+    """Return what a copy of an object would be made of; nothing, where there is no copy."""
+    try:
+        found = value.__reduce_ex__(4)
+    except Exception:  # a lock, a file, a module of C: each says it in its own way
+        return []
+    return [list(part) if isinstance(part, Iterator) else part for part in found]
 
 
 def _globals_of(function: FunctionType) -> dict[str, Any]:
@@ -126,7 +161,7 @@ def _globals_of(function: FunctionType) -> dict[str, Any]:
     names, known = sorted(_names(function.__code__)), function.__globals__
     found = {name: known[name] for name in names if name in known}
     for module in list(found.values()):
-        if isinstance(module, ModuleType) and module.__name__.partition(".")[0] not in BY_NAME:
+        if isinstance(module, ModuleType) and _version(module.__name__) is None:
             inside = {f"{module.__name__}.{name}": name for name in names if name in vars(module)}
             found |= {path: vars(module)[name] for path, name in inside.items()}
     return found

@@ -164,16 +164,22 @@ class Part:
             if steps:
                 with suppress(OSError):  # a full disk: the checkpoint before remains
                     self.save()
-                error.add_note(f"{steps} steps are kept in {str(part)!r}: call again to resume")
+                error.add_note(
+                    f"{steps} steps are kept in {str(part)!r}: call again to resume at step "
+                    f"{steps}, where what failed begins"
+                )
             else:
                 part.unlink()
             raise
 
-    def finish(self) -> Checkpoint:
-        """Put the file in place."""
+    def complete(self) -> None:
+        """Say in the file how many states it has, and force them to the disk."""
         self.file.seek(0)
         write(self.file, self.header(self.done.steps // self.every))
         os.fsync(self.file.fileno())
+
+    def put_in_place(self) -> Checkpoint:
+        """Let the file appear."""
         replace(beside(self.path, "part"), self.path)
         beside(self.path, "checkpoint").unlink(missing_ok=True)
         return self.done
@@ -215,6 +221,10 @@ def locked(path: Path) -> Iterator[io.FileIO]:
     """
     import fcntl  # POSIX has it
 
+    if path.is_dir():
+        raise InvalidInput(
+            f"path is {str(path)!r}, which is a folder; expected the name of a file in it"
+        )
     part = beside(path, "part")
     with open(os.open(part, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as file:
         try:
@@ -227,7 +237,11 @@ def locked(path: Path) -> Iterator[io.FileIO]:
                 f"{str(path)!r} is being written by another call; expected to be alone: wait for "
                 "it, or name another file"
             )
-        yield file
+        try:
+            yield file
+        finally:
+            if not os.fstat(file.fileno()).st_size:  # the call was refused
+                part.unlink()
 
 
 def beside(path: Path, ending: str) -> Path:

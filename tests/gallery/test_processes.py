@@ -12,7 +12,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import language_model  # noqa: E402
+import loss_curves  # noqa: E402
 import processes  # noqa: E402
+import state_tracking  # noqa: E402
 import text  # noqa: E402
 import training  # noqa: E402
 
@@ -62,6 +64,16 @@ def test_a_run_of_two_is_resumed_bit_for_bit_and_errors_are_told_by_both(tmp_pat
     with pytest.raises(ValueError, match=r"was written by 2 process\(es\), and 1 go\(es\) on"):
         training.load(tmp_path / "whole.pt", model, optimizer)
     training.load(tmp_path / "whole.pt", model)  # to evaluate, that does not matter
+
+
+@pytest.mark.parametrize("script", [state_tracking, loss_curves])
+def test_scripts_that_do_not_share_their_work_refuse_to_be_two(monkeypatch, tmp_path, script):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="works in one process, and 2 were started"):
+        script.main(["--quick", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    processes.require_alone()
 
 
 def test_a_process_that_was_started_alone_is_its_own_first(monkeypatch):

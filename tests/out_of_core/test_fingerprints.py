@@ -155,3 +155,85 @@ def test_numbers_in_modules_of_the_user_count(tmp_path, monkeypatch):
     assert fingerprint(step_of(source)) == before
     monkeypatch.setattr(my_constants, "scale", 2.0)
     assert fingerprint(step_of(source)) != before
+
+
+CLASSES = """
+import abc, enum
+from functools import cached_property
+from collections import deque
+import numpy as np
+from scipy.interpolate import CubicSpline
+class Base(abc.ABC):
+    def helper(self, h):
+        return 2 * h
+class Config(Base):
+    \"\"\"Says something.\"\"\"
+    scale = 1.5
+    table = {"a": 1}
+    @staticmethod
+    def rest(h):
+        return h + 3
+    @classmethod
+    def more(cls, h):
+        return h + 4
+    @property
+    def bias(self):
+        return 5
+    @cached_property
+    def late(self):
+        return 6
+class Kind(enum.Enum):
+    A = 7
+class Slotted:
+    __slots__ = ("a", "missing")
+    def __init__(self):
+        self.a = 8
+config, slotted, last = Config(), Slotted(), deque([9])
+spline = CubicSpline([0, 1, 2], [0, 1, 10])
+vectorized = np.vectorize(lambda h: h + 11)
+def step(h, x, theta):
+    return Config, config, Kind, slotted, last, spline, vectorized
+"""
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ("2 * h", "3 * h"), ("1.5", "1.6"), ('"a": 1', '"b": 1'), ("h + 3", "h - 3"),
+    ("h + 4", "h - 4"), ("return 5", "return 6"), ("return 6", "return 7"), ("A = 7", "A = 8"),
+    ("self.a = 8", "self.a = 9"), ("deque([9])", "deque([8])"), ("1, 10]", "1, 11]"),
+    ("h + 11", "h - 11"),
+])  # fmt: skip
+def test_classes_and_objects_count_by_all_that_they_hold(old, new):
+    assert old in CLASSES
+    before = fingerprint(step_of(CLASSES))
+    assert fingerprint(step_of(CLASSES.replace(old, new))) != before
+    assert fingerprint(step_of(CLASSES.replace("Says something", "Says more"))) == before
+
+
+def test_what_cannot_be_copied_counts_by_its_kind():
+    import threading
+
+    def step_with(thing):
+        return lambda h, x, theta: thing
+
+    assert fingerprint(step_with(threading.Lock())) == fingerprint(step_with(threading.Lock()))
+    assert fingerprint(step_with(threading.Lock())) != fingerprint(step_with(open))
+
+
+def test_what_is_met_often_is_looked_at_once():
+    many = [np.zeros(1)]
+    for _ in range(60):  # 2**60 ways to the first one
+        many = [many, many]
+    assert fingerprint(many) != fingerprint(many[0])
+    equal = [np.zeros(1), np.zeros(1)]
+    assert fingerprint(equal) == fingerprint([equal[0], equal[0]])
+
+
+def test_installed_packages_count_by_name_and_version(monkeypatch):
+    import hypothesis
+
+    def step(h, x, theta):
+        return given(h)
+
+    before = fingerprint(step)
+    monkeypatch.setattr(hypothesis, "__version__", "0.0.1")
+    assert fingerprint(step) != before

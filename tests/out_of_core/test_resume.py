@@ -224,6 +224,35 @@ def test_with_no_room_what_is_there_stays(tmp_path):
     np.testing.assert_array_equal(np.load(path), rollout(CASE))
 
 
+def test_an_error_at_the_very_end_keeps_all_steps(tmp_path, monkeypatch):
+    path, fsync = tmp_path / "h.npy", part.os.fsync
+    monkeypatch.setattr(part, "SECONDS", 1e9)  # no checkpoint before
+    calls = []
+
+    def fails_once(number):
+        calls.append(number)
+        if len(calls) == 1:
+            raise OSError("no room")
+        fsync(number)
+
+    monkeypatch.setattr(part.os, "fsync", fails_once)
+    with pytest.raises(OSError, match="no room") as raised:
+        store(path, CASE, window=WINDOW, **FREE)
+    assert "30 steps are kept" in raised.value.__notes__[-1]
+    assert not path.exists()
+    assert store(path, CASE, window=WINDOW, **FREE).resumed == 30
+    np.testing.assert_array_equal(np.load(path), rollout(CASE))
+
+
+def test_an_error_after_resuming_says_where_it_is(tmp_path):
+    path, x = tmp_path / "h.npy", CASE.x.copy()
+    interrupt(path)
+    x[2 * WINDOW + 3] = np.nan
+    with pytest.raises(InvalidInput, match=r"x is nan at index \(3, 0, 0\)") as raised:
+        store(path, CASE, x, window=WINDOW, **FREE)
+    assert "call again to resume at step 14, where what failed begins" in raised.value.__notes__[-1]
+
+
 def test_a_window_that_failed_is_done_otherwise(tmp_path):
     path, few = tmp_path / "h.npy", {**FREE, "method": "newton"}
 

@@ -267,6 +267,7 @@ def test_a_file_that_exists_is_not_touched_unless_asked(tmp_path):
     with pytest.raises(InvalidInput, match="which exists; expected a new file: pass overwrite="):
         store(path, case, **FREE)
     assert path.read_text() == "mine"
+    assert names(tmp_path) == ["h.npy"]
     with pytest.raises(ZeroDivisionError):
         store(path, case, (1 / 0 for _ in [1]), overwrite=True, **FREE)
     assert path.read_text() == "mine"
@@ -274,6 +275,14 @@ def test_a_file_that_exists_is_not_touched_unless_asked(tmp_path):
     store(tmp_path / "link", case, overwrite=True, **FREE)
     np.testing.assert_array_equal(np.load(path), rollout(case))
     assert names(tmp_path) == ["h.npy", "link"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_is_no_file(tmp_path, overwrite):
+    (tmp_path / "results").mkdir()
+    with pytest.raises(InvalidInput, match="is a folder; expected the name of a file in it"):
+        store(tmp_path / "results", block_tanh(), overwrite=overwrite, **FREE)
+    assert names(tmp_path) == ["results"]
 
 
 def test_two_cannot_write_one_file(tmp_path):
