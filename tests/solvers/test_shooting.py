@@ -178,3 +178,10 @@ def test_a_tolerance_of_nothing_is_met_where_nothing_is_rounded(method):
     assert solution.success
     assert (solution.residual_norms[-1] == 0).all()
     np.testing.assert_array_equal(solution.h, prs.rollout(step, x, np.zeros((2, 1))))
+
+
+@pytest.mark.parametrize("chunk", [2, 3, 5, 23])
+def test_the_unknowns_are_the_ends_of_all_chunks_but_the_last(chunk):
+    case, seen = dense_tanh(T=24, batch=(2,)), []
+    solve(case, method=prs.newton(chunk=chunk), callback=lambda state: seen.append(state.h.shape))
+    assert set(seen) == {(23 // chunk, 2, 4)}
