@@ -26,10 +26,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.en
 
 @pytest.fixture
 def untraced():
-    """Skip a test of speed where coverage or a debugger takes its time of every line."""
+    """Skip a test of speed or memory where coverage or a debugger looks at every line."""
     monitors = getattr(sys, "monitoring", None)  # from Python 3.12 on
     if sys.gettrace() or (monitors and any(map(monitors.get_tool, range(6)))):
-        pytest.skip("a tracer is at work, and takes its time")
+        pytest.skip("a tracer is at work, and takes time and memory")
 
 
 OF_PYTORCH = (

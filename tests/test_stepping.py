@@ -151,7 +151,7 @@ def test_no_streams_make_no_steps(name):
 @pytest.mark.parametrize(("name", "n", "most"), [
     ("diagonal_gru", 16, 1000), ("gru", 16, 1000), ("diagonal_gru", 5, 100_000)
 ])  # fmt: skip
-def test_steps_take_no_memory(name, n, most):
+def test_steps_take_no_memory(name, n, most, untraced):
     recurrence, x, h0, theta = problem(name, (4,), n=n)
     stepper, row = prs.stepper(recurrence, theta, h0, example=x[0]), x[0]
     stepper(row)

@@ -113,7 +113,8 @@ class Unsolved:
             self.status = [Status.CONVERGED] * len(self.status)
             self.norms.append(self.norm)
             return None
-        return self.settle(Iterate(part, h, fused=fused))
+        # A copy, because the next states are put in the place of these, which methods remember.
+        return self.settle(Iterate(part, h if fused else h.copy(), fused=fused))
 
     def settle(self, iterate: Iterate) -> Iterate | None:
         """Close what has converged or failed; return the iterate of what is left, if any."""
@@ -212,9 +213,10 @@ class Unsolved:
             f = iterate.f if same else self._f(self.start, old_stop)
             known_f = np.concatenate([f, self._f(old_stop, self.stop)])
         self.iterating = self.open.copy()
+        h = self.h[self.start : self.stop, arrays.positions(self.open, self.h)]
         return Iterate(
             system=self.system.part(self.h, self.start, self.stop, self.open),
-            h=self.h[self.start : self.stop, arrays.positions(self.open, self.h)],
+            h=h if iterate.fused else h.copy(),
             known_f=known_f,
             number=iterate.number,
             fused=iterate.fused,

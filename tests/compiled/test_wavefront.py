@@ -1,14 +1,20 @@
 """All Newton iterations in one pass are those of one iteration after another."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import pararnn_solvers as prs
 from pararnn_solvers.compiled import numba_kernels as kernels
 from pararnn_solvers.compiled import wavefront
+from pararnn_solvers.linear import load
+from pararnn_solvers.solvers.iterate import Iterate
+from pararnn_solvers.solvers.linearization import exact
+from pararnn_solvers.solvers.step_length import full_step
 from pararnn_solvers.solvers.stopping import Stopping
 from tests.compiled.cases import FAMILIES, cell, diagonal, program_of, system_of
-from tests.strategies import rounding, solve
+from tests.strategies import rollout, rounding, solve
 
 Status = prs.Status
 
@@ -158,3 +164,31 @@ def test_it_needs_rows_that_fill_vectors_and_occupy_threads():
         assert wavefront.pays(program_of(diagonal(n=32)), (numbers // 32, 1, 32))
     finally:
         prs.set_num_threads(before)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_iterate_of_the_kernel_is_that_of_array_operations(family):
+    """Its residual, the size of its states, its step; and those of the part that is left of it."""
+    case = FAMILIES[family](n=16, T=9, batch=(3,))
+    system = system_of(case)
+    rng = np.random.default_rng(0)
+    h = 2 * rng.standard_normal(system.shape).astype(case.h0.dtype)
+    plain = Iterate(system, h, number=4)
+    fused = Iterate(replace(system, program=program_of(case)), h, number=4, fused=True)
+    chosen = np.array([True, False, True])
+    parts = []
+    for iterate in (plain, fused):
+        h_left = iterate.h.copy()
+        h_left[:2] = rollout(case)[:2].reshape(h_left[:2].shape)
+        iterate = replace(iterate, h=h_left)
+        part = iterate.system.part(h_left, 2, 9, chosen)
+        parts.append((iterate, iterate.restrict(part, slice(2, None), chosen)))
+    allowed = {"rtol": 1e-5, "atol": 64 * rounding(case)}
+    for one, other in zip(*parts, strict=True):
+        np.testing.assert_allclose(other.norm, one.norm, **allowed)
+        np.testing.assert_allclose(other.size, one.size, rtol=0)
+        stepped = full_step(one.linearized(exact(one)), load("numba"))
+        moved = other.newton_step()
+        np.testing.assert_allclose(moved.h, stepped.h, **allowed)
+        assert moved.number == stepped.number == 5
+        assert moved.fused

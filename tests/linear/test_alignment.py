@@ -80,3 +80,11 @@ def test_threads_never_share():
     for thread in threads:
         thread.join()
     assert len(wrong) == 800 and not any(wrong)
+
+
+def test_memory_that_may_not_be_written_is_viewed_as_if_it_might():
+    constant = np.arange(3.0)
+    constant.flags.writeable = False
+    view = alignment.as_writable(constant)
+    assert view.flags.writeable and np.shares_memory(view, constant)
+    np.testing.assert_array_equal(view, constant)

@@ -64,3 +64,11 @@ def test_the_number_of_threads_is_a_positive_integer(n):
     with pytest.raises(InvalidInput, match="integer >= 1"):
         threads.set_num_threads(n)
     assert threads.num_threads() == 3
+
+
+def test_a_system_without_affinities_tells_its_cores(monkeypatch):
+    monkeypatch.delattr(threads.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: 7)
+    assert threads._available_cores() == 7
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: None)
+    assert threads._available_cores() == 1

@@ -167,3 +167,21 @@ def test_a_window_of_chunks_is_rounded_up_to_whole_chunks():
         for window in windows[1:]:
             np.testing.assert_array_equal(norms(window), norms(windows[0]))
     assert len(norms(4)) > len(norms(5)) > len(norms(40))
+
+
+@pytest.mark.parametrize("method", [prs.newton(chunk=4), prs.newton(), "sequential"])
+def test_a_tolerance_of_nothing_is_met_where_nothing_is_rounded(method):
+    """Sums of few powers of two are exact, in whatever order."""
+    step = prs.Recurrence(lambda h, x, _: 0.5 * h + x, block_size=1)
+    x = np.random.default_rng(0).integers(-8, 8, (24, 2, 1)).astype(float)
+    solution = prs.solve(step, x, np.zeros((2, 1)), method=method, atol=0.0, rtol=0.0)
+    assert solution.success
+    assert (solution.residual_norms[-1] == 0).all()
+    np.testing.assert_array_equal(solution.h, prs.rollout(step, x, np.zeros((2, 1))))
+
+
+@pytest.mark.parametrize("chunk", [2, 3, 5, 23])
+def test_the_unknowns_are_the_ends_of_all_chunks_but_the_last(chunk):
+    case, seen = dense_tanh(T=24, batch=(2,)), []
+    solve(case, method=prs.newton(chunk=chunk), callback=lambda state: seen.append(state.h.shape))
+    assert set(seen) == {(23 // chunk, 2, 4)}

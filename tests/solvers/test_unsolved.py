@@ -292,3 +292,21 @@ def test_steps_that_enter_a_window_hold_its_last_state():
     assert solve(case, method=method).n_iter == first + 7  # one for each time that it moves
     guessed = solve(case, method=method, guess=np.ones((64, 2, 1)))
     assert guessed.n_iter >= 8 * first
+
+
+@pytest.mark.parametrize("window", [None, 8])
+def test_what_a_method_remembers_is_not_overwritten(window):
+    """The states before, cut to the steps that are open, are those that were seen before."""
+    case = dense_tanh(T=30)
+    seen = []
+
+    def watching(iterate):
+        if iterate.previous is not None:
+            left = len(iterate.previous.h)
+            np.testing.assert_array_equal(iterate.previous.h, seen[-1][-left:])
+            assert (iterate.previous.h != iterate.h).any()
+        seen.append(iterate.h.copy())
+        return prs.secant()(iterate)
+
+    assert_is_rollout(case, solve(case, method=prs.Newton(watching, window=window)))
+    assert len(seen[-1]) < 30 and len(seen) > 3
