@@ -111,6 +111,11 @@ class Solution:
         """Return the whole trajectory, shape (T, *batch, d), on rank `root`; None on the others.
 
         A NumPy array. All ranks call this together.
+
+        Raises
+        ------
+        InvalidInput
+            On all ranks: `root` is no rank, or not the same on all of them.
         """
         with self.ranks.together():
             return self.ranks.gather(self.h, root)
@@ -122,7 +127,8 @@ class Solution:
         status = self.status
         share = f" ({ends.count(status)} of {len(ends)} sequences)" if len(ends) > 1 else ""
         where = self._first_bad() if status is Status.DIVERGED else ""
-        remedy = f"; {REMEDY[status]}" if status in REMEDY else ""
+        remedies = OVER_RANKS if self.ranks.several else REMEDY
+        remedy = f"; {remedies[status]}" if status in remedies else ""
         note = f". {self.note}" if self.note else ""
         return f"{status.name}: {status.value}{share}{where}{remedy}{note}"
 
@@ -132,7 +138,8 @@ class Solution:
         finite: Any = np.isfinite(norm).all(axis=tuple(range(1, norm.ndim)))
         if self.ranks.several and finite.all():
             return "; on another rank"
-        return f"; first at step {self.steps_before + int(finite.argmin()) + 1}"
+        first = "first of this rank" if self.ranks.several else "first"
+        return f"; {first} at step {self.steps_before + int(finite.argmin()) + 1}"
 
     def error_bound(self) -> Array:
         """Estimate the distance to the exact trajectory, to first order in the residual.
@@ -201,6 +208,11 @@ REMEDY = {
     Status.MAX_ITER: "raise max_iter or use windowed(newton(), length)",
     Status.DIVERGED: "use windowed(newton(), length), damped_newton() or method='sequential'",
     Status.STALLED: "loosen atol and rtol, or use windowed(newton(), length)",
+}
+OVER_RANKS = {  # which do not take windows, nor choose how far to step
+    Status.MAX_ITER: "raise max_iter or use method='sequential'",
+    Status.DIVERGED: "use method='sequential', unless that was it",
+    Status.STALLED: "loosen atol and rtol, or use method='sequential'",
 }
 
 
