@@ -127,8 +127,7 @@ class Solution:
         status = self.status
         share = f" ({ends.count(status)} of {len(ends)} sequences)" if len(ends) > 1 else ""
         where = self._first_bad() if status is Status.DIVERGED else ""
-        remedies = OVER_RANKS if self.ranks.several else REMEDY
-        remedy = f"; {remedies[status]}" if status in remedies else ""
+        remedy = f"; {REMEDY[status]}" if status in REMEDY else ""
         note = f". {self.note}" if self.note else ""
         return f"{status.name}: {status.value}{share}{where}{remedy}{note}"
 
@@ -208,11 +207,6 @@ REMEDY = {
     Status.MAX_ITER: "raise max_iter or use windowed(newton(), length)",
     Status.DIVERGED: "use windowed(newton(), length), damped_newton() or method='sequential'",
     Status.STALLED: "loosen atol and rtol, or use windowed(newton(), length)",
-}
-OVER_RANKS = {  # which do not take windows, nor choose how far to step
-    Status.MAX_ITER: "raise max_iter or use method='sequential'",
-    Status.DIVERGED: "use method='sequential', unless that was it",
-    Status.STALLED: "loosen atol and rtol, or use method='sequential'",
 }
 
 
