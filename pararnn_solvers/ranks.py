@@ -266,9 +266,11 @@ class Ranks:
 
     def gather(self, h: Array, root: int) -> Array | None:
         """Return the slabs of all ranks, one after another, on the host of rank `root`."""
+        if root not in range(self.size):
+            raise InvalidInput(f"root is {root!r}; expected a rank, 0 to {self.size - 1}")
+        self.require_same({"root": f"{root}"})
         if not self.several:
             return arrays.on_host(h)
-        self.agree()
         MPI, h = mpi(), np.ascontiguousarray(arrays.on_host(h))
         lengths = self.forwards.gather(len(h), root)
         row = int(np.prod(h.shape[1:]))

@@ -120,5 +120,7 @@ def test_errors_can_be_sent_and_say_where_they_come_from():
 def test_solutions_of_one_process_say_nothing_of_ranks():
     solution = prs.solve(lambda h, x, _: 0.5 * h + x, np.ones((3, 1)), np.zeros(1))
     assert solution.gather() is solution.h
+    with pytest.raises(prs.InvalidInput, match="root is 1; expected a rank, 0 to 0"):
+        solution.gather(root=1)
     assert solution.communication.calls == 0
     assert "rank" not in repr(solution)

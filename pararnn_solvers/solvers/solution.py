@@ -111,6 +111,11 @@ class Solution:
         """Return the whole trajectory, shape (T, *batch, d), on rank `root`; None on the others.
 
         A NumPy array. All ranks call this together.
+
+        Raises
+        ------
+        InvalidInput
+            On all ranks: `root` is no rank, or not the same on all of them.
         """
         with self.ranks.together():
             return self.ranks.gather(self.h, root)
@@ -133,7 +138,8 @@ class Solution:
         finite = np.isfinite(norm.reshape(len(norm), int(np.prod(norm.shape[1:])))).all(axis=1)
         if self.ranks.several and finite.all():
             return "; on another rank"
-        return f"; first at step {self.steps_before + int(finite.argmin()) + 1}"
+        first = "first of this rank" if self.ranks.several else "first"
+        return f"; {first} at step {self.steps_before + int(finite.argmin()) + 1}"
 
     def error_bound(self) -> Array:
         """Estimate the distance to the exact trajectory, to first order in the residual.

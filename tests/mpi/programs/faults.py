@@ -107,6 +107,7 @@ def a_recurrence_that_overflows():
         error = raised_by(lambda m=method: solve(step, x=x, h0=np.ones((2, 3)), method=m))
         assert type(error) is prs.ConvergenceError and error.solution.status.name == "DIVERGED"
         assert ("on another rank" in str(error)) != LAST
+        assert ("first of this rank at step" in str(error)) == LAST
         assert len(error.solution.h) == T
     assert solve().success
 
@@ -159,6 +160,12 @@ def derivatives_that_fail():
     everywhere(lambda: prs.gradients(solution, solution.h[LAST:]), prs.InvalidInput, "dh has shape")
 
 
+def roots_that_are_none():
+    solution = solve()
+    everywhere(lambda: solution.gather(root=COMM.size), prs.InvalidInput, "expected a rank, 0 to")
+    everywhere(lambda: solution.gather(root=int(LAST)), prs.InvalidInput, "root differs between")
+
+
 def main():
     a_step_that_raises()
     a_step_that_raises_in_its_turn()
@@ -167,6 +174,7 @@ def main():
     problems_that_differ()
     what_ranks_do_not_take()
     derivatives_that_fail()
+    roots_that_are_none()
     sys.stdout.write("passed\n")
 
 
