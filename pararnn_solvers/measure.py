@@ -18,7 +18,7 @@ from pararnn_solvers.typing import Array
 PAUSE = 0.03
 """Seconds between calls, in which the threads of the library that was called go to sleep: those of
 OpenBLAS wait busily for 2**26 cycles, and would take a core from whoever is timed next."""
-WARM = 0.05
+WARM = 0.15
 """Seconds for which a call is repeated before it is timed: idle cores are slow to wake."""
 Quartiles = tuple[float, float, float]
 """25 %, 50 %, 75 %."""
@@ -49,7 +49,7 @@ def turns(calls: Sequence[Callable[[], Any]], repeats: int, budget: float = math
 
 
 def warm(call: Callable[[], Any]) -> float:
-    """Return the seconds of a call, the last of as many in a row as take 50 ms together."""
+    """Return the seconds of a call, the last of as many in a row as take 150 ms together."""
     began = time.perf_counter()
     while True:
         seconds = stopwatch(call)[0]
