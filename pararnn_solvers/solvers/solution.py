@@ -134,12 +134,12 @@ class Solution:
 
     def _first_bad(self) -> str:
         with where_arrays_are(self.system, "the residual"):
-            norm = arrays.on_host(max_norm(self.system.residual(self.h)))
-        finite = np.isfinite(norm.reshape(len(norm), int(np.prod(norm.shape[1:])))).all(axis=1)
-        if self.ranks.several and finite.all():
-            return "; on another rank"
-        first = "first of this rank" if self.ranks.several else "first"
-        return f"; {first} at step {self.steps_before + int(finite.argmin()) + 1}"
+            norm = max_norm(self.system.residual(self.h))
+            finite = np.isfinite(norm.reshape(len(norm), int(np.prod(norm.shape[1:])))).all(axis=1)
+            if self.ranks.several and finite.all():
+                return "; on another rank"
+            first = "first of this rank" if self.ranks.several else "first"
+            return f"; {first} at step {self.steps_before + int(finite.argmin()) + 1}"
 
     def error_bound(self) -> Array:
         """Estimate the distance to the exact trajectory, to first order in the residual.

@@ -340,7 +340,8 @@ def test_memory_is_measured(device):
     host = compile_dense(trace_dense(problem.step, problem.h0, problem.x, problem.theta))
     from pararnn_solvers.compiled import dense_policy
 
-    expected = dense_policy.forgetting(host, problem.x, problem.h0, problem.theta, 2000)
+    as_many = 64 * dense_policy.PROBED_SHARE  # of which both look at 64
+    expected = dense_policy.forgetting(host, problem.x, problem.h0, problem.theta, as_many)
     assert memory.steps == pytest.approx(expected.steps, rel=0.1)
 
 
