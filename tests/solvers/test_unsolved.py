@@ -310,3 +310,17 @@ def test_what_a_method_remembers_is_not_overwritten(window):
 
     assert_is_rollout(case, solve(case, method=prs.Newton(watching, window=window)))
     assert len(seen[-1]) < 30 and len(seen) > 3
+
+
+def test_states_of_a_window_that_overflow_start_again_from_the_state_before_it():
+    """Otherwise only the exact prefix would grow, a step in each iteration."""
+    T, x = 40, np.random.default_rng(0).uniform(-0.4, 0.4, (40, 2))
+
+    def cubic(h, x, _):
+        return 0.5 * h**3 + x
+
+    method = prs.windowed("newton", 8)
+    solution = prs.solve(cubic, x, np.zeros(2), method=method, guess=np.full((T, 2), 1e200))
+    assert solution.n_iter <= 0.75 * T
+    expected = prs.rollout(cubic, x, np.zeros(2))
+    np.testing.assert_allclose(solution.h, expected, rtol=0, atol=1e-11)
