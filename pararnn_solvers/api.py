@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from pararnn_solvers import arrays, linear, solvers
 from pararnn_solvers.checks import require_one_place
@@ -309,7 +308,7 @@ def load_backend(backend: Any, h0: Any = None) -> tuple[str, linear.Scan]:
 def with_one_batch_axis(system: System) -> System:
     """Return the same equations with all batch axes in one: what the methods work on."""
     T, *batch, d = system.shape
-    sequences = int(np.prod(batch))
+    sequences = math.prod(batch)
     x = None if system.x is None else system.x.reshape(T, sequences, system.x.shape[-1])
     return replace(system, x=x, h0=system.h0.reshape(sequences, d))
 

@@ -253,4 +253,7 @@ def _packed(parameters: Sequence[Input], dtype: np.dtype[Any], theta: Any) -> Ar
     """Return the values of ``Program.parameters``, aligned."""
     leaves = tree.flatten(theta)[0]
     values = [np.ravel(i.pick(leaves[i.leaf])) for i in parameters]
-    return alignment.copy(np.concatenate([np.zeros(0), *values]).astype(dtype))
+    packed = alignment.empty(sum(value.size for value in values), dtype)
+    if values:
+        np.concatenate(values, out=packed, casting="unsafe")  # integers, too
+    return packed

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 LINE = 64  # bytes
 LARGE = 1 << 20  # bytes of an array whose memory is kept
-KEPT = 1 << 25  # bytes at most that wait to be used again
+KEPT = 1 << 26  # bytes at most that wait to be used again
 
 _waiting: deque[NDArray[np.uint8]] = deque()  # whose operations are atomic: no lock
 
