@@ -15,7 +15,7 @@ from pararnn_solvers.linear import threads
 from pararnn_solvers.typing import Array
 
 PROBED = 16, 64  # steps, at least and at most
-PROBED_SHARE = 128  # of all steps are probed, one part
+PROBED_SHARE = 256  # of all steps are probed, one part
 
 # Costs are counted in rows computed one at a time.
 FIRST_CACHE = 48 << 10  # bytes: of matrices that stay there, the products cost more than reading
