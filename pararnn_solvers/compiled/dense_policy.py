@@ -55,12 +55,14 @@ def forgetting(program: DenseProgram, x: Array | None, h0: Array, theta: Any, T:
 def best_chunk(program: DenseProgram, B: int, T: int, memory: Memory) -> tuple[int, float]:
     """Return the chunk that makes shooting cheapest, and its cost as a share of stepping's.
 
-    As many chunks as fill a block of rows, or one on each thread: more would be no faster, and each
-    has to be run until it meets. Chunks that do not forget would have to be run again as a whole.
+    As many chunks as fill a block of rows, or one on each thread, or several as long as their rows
+    stay in the first cache: each has to be run until it meets. Chunks that do not forget would have
+    to be run again as a whole.
     """
-    each = another_row(program)
+    each, most = another_row(program), FIRST_CACHE // row_bytes(program)
+    blocks = {1, *(2**i for i in range(8) if ROWS * 2**i <= most)}
     best, least = T, math.inf
-    for rows in {ROWS, ROWS * threads.num_threads()}:
+    for rows in {ROWS, *(ROWS * threads.num_threads() * several for several in blocks)}:
         S = max(math.ceil(T * B / rows), 1)
         if memory.steps <= S < T:
             cost = (S + memory.steps) * step_cost(B * math.ceil(T / S), each)
@@ -83,6 +85,14 @@ def another_row(program: DenseProgram) -> float:
     numbers = entries(program)
     resident = numbers * program.trace.dtype.itemsize <= FIRST_CACHE
     return ANOTHER_ROW if resident else ANOTHER_ROW_READING
+
+
+def row_bytes(program: DenseProgram) -> int:
+    """Return how much a step reads and writes of each row: drives, products, two states."""
+    trace = program.trace
+    products = sum(product.shape[1] for _, product in program.in_step)
+    numbers = (trace.inputs or 0) + products + 2 * trace.components * trace.channels
+    return max(1, numbers) * int(trace.dtype.itemsize)
 
 
 def operations(program: DenseProgram) -> float:
