@@ -6,7 +6,6 @@ uses, and for some a fourth, a direction. They return one.
 
 from __future__ import annotations
 
-import copy
 import linecache
 import math
 from collections.abc import Callable, Sequence
@@ -127,8 +126,8 @@ class Program:
 
     def with_parameters(self, theta: Any) -> Program:
         """Return the same program, sources and all, with the values of other parameters."""
-        other = copy.copy(self)
-        object.__setattr__(other, "theta", _packed(self.parameters, self.dtype, theta))
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), theta=_packed(self.parameters, self.dtype, theta))
         return other
 
     def require_functions(self) -> None:

@@ -90,12 +90,12 @@ def forgetting(program: Program, x: Array | None, h0: Array, T: int) -> Memory:
     h = alignment.empty((P * S, *h0.shape), h0.dtype)
     chunks = Chunks(program, None if x is None else x[: P * S], h, S)
     starts = first_guess(h0, P, None)
-    chunks.sweep(alignment.copy(starts))
+    chunks.sweep(starts.copy())
     other = np.concatenate([h0[None], chunks.ends()])
-    with np.errstate(all="ignore"):
-        other[::2] = starts[::2] * h.dtype.type(1 + NEARBY) + h.dtype.type(NEARBY)
     eps = float(np.finfo(h.dtype).eps)
-    taken, rate = approach(chunks, starts, other, eps)
+    with np.errstate(all="ignore"):
+        other[::2] = h0 * h0.dtype.type(1 + NEARBY) + h0.dtype.type(NEARBY)
+        taken, rate = approach(chunks, starts, other, eps)
     if 0 < taken < S:
         return Memory(float(taken), math.nan)
     if not rate < 0:  # NaN is no reason to hope
@@ -108,16 +108,15 @@ def approach(chunks: Chunks, before: Array, starts: Array, eps: float) -> tuple[
 
     The rate is that of the slowest of those which have not met; NaN if all have.
     """
-    ends = chunks.h[chunks.S - 1 :: chunks.S].copy()
-    after = alignment.copy(starts)
+    ends, after = chunks.h[chunks.S - 1 :: chunks.S].copy(), starts.copy()
     taken, _ = chunks.meet(after, 4 * eps, 4 * eps)
-    with np.errstate(all="ignore"):
-        apart = np.abs(starts - before).max(axis=-1)
-        slow = (taken >= chunks.S) & (apart > 0)
-        if not slow.any():
-            return int(taken.max(initial=0, where=apart > 0)), math.nan
-        ratio = np.abs(after - ends).max(axis=-1)[slow] / apart[slow]
-        return chunks.S, float(np.log(ratio).max()) / chunks.S
+    apart = np.abs(starts - before).max(axis=-1)
+    moved = apart > 0
+    slow = (taken >= chunks.S) & moved
+    if not slow.any():
+        return int(taken.max(initial=0, where=moved)), math.nan
+    ratio = np.abs(after - ends).max(axis=-1)[slow] / apart[slow]
+    return chunks.S, float(np.log(ratio.max())) / chunks.S
 
 
 def row_vectors(program: Any) -> float:

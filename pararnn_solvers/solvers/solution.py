@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ class Solution:
         """The state of each sequence at its own last step, shape (*batch, d); h0 of no steps."""
         return self.h[-1] if len(self.h) else self.system.h0
 
-    @property
+    @cached_property
     def status(self) -> Status:
         """The status of the sequence that ended worst; CONVERGED means all did."""
         found = set(self.sequence_status.ravel().tolist())
