@@ -47,7 +47,8 @@ SETUP = 12000.0  # of that GRU: shooting, beside the steps: a probe, and what jo
 DISPATCH = 13000.0  # of that GRU: threads that start, twice
 GRU = 85.0  # operations of its step and channel
 ANOTHER_THREAD = 0.4  # of what one thread does: they share caches, memory and the machine
-ITERATIONS = 4.0  # of Newton's method, about
+ITERATIONS = 2.5, 1.2  # of Newton's method, about, where chunks forget nothing; and at least
+CORRECTED = 20000.0  # of that GRU: what joins chunks that do not forget, beside the steps
 SHORTEST_CORRECTED = 256  # steps of a chunk whose seam is a row of a linear recurrence
 MOST_CHUNKS = 1024  # for each thread: more need not be tried
 MANY = 1 << 40  # numbers: worth all threads
@@ -205,11 +206,18 @@ def shooting_cost(program: Any, B: int, T: int, S: int, forgotten: float) -> flo
     if forgotten <= S:
         steps: float = S * sweep + head * meet
     else:  # the k x k tangents beside the state hide its latency
-        steps = ITERATIONS * S * max(sweep, (1 + program.k) * computed)
+        steps = iterations(S / forgotten) * S * max(sweep, (1 + program.k) * computed)
     fixed: float = GRU / program.operations  # it takes its time, however little a vector takes
+    setup = (SETUP if forgotten <= S else SETUP + CORRECTED) * fixed
     if workers == 1:
-        return SETUP * fixed + steps
-    return (SETUP + DISPATCH) * fixed + steps * workers / (1 + ANOTHER_THREAD * (workers - 1))
+        return setup + steps
+    return setup + DISPATCH * fixed + steps * workers / (1 + ANOTHER_THREAD * (workers - 1))
+
+
+def iterations(share: float) -> float:
+    """Return how many corrections chunks take which are this share of what is remembered."""
+    most, least = ITERATIONS
+    return max(least, most - 6 * share)
 
 
 def aligned(steps: float) -> int:
