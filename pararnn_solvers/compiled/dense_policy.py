@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from pararnn_solvers.compiled.shooting_policy import NEARBY, Memory
 from pararnn_solvers.linear import threads
 from pararnn_solvers.typing import Array
 
-PROBED = 16, 64  # steps, at least and at most
+PROBED = 16, 32  # steps, at least and at most
 PROBED_SHARE = 256  # of all steps are probed, one part
 
 # Costs are counted in rows computed one at a time.
@@ -31,12 +32,11 @@ def forgetting(program: DenseProgram, x: Array | None, h0: Array, theta: Any, T:
     The rate is that of the slowest. Those from nearby part if the recurrence is expansive; the
     distance of the others may have no room to grow.
 
-    Cost: 16 to 64 steps of as many rows as are multiplied together.
+    Cost: 16 to 32 steps of as many rows as are multiplied together.
     """
     least, most = PROBED
     steps = min(T, max(least, min(most, T // PROBED_SHARE)))
-    shift = np.random.default_rng(0).standard_normal((FEWER - 1, h0.shape[1])).astype(h0.dtype)
-    shift[0] *= NEARBY
+    shift = _shift(h0.shape[1], h0.dtype)
     starts = np.concatenate([h0[:1], h0[:1] + shift])
     few = None if x is None else np.repeat(x[:steps, :1], len(starts), axis=1)
     h = rollout_dense(program, few, starts, theta, steps=steps)
@@ -50,6 +50,14 @@ def forgetting(program: DenseProgram, x: Array | None, h0: Array, theta: Any, T:
         rates = np.log(apart[-1] / before)[~met[-1]] / steps
     rate = float(rates.max())
     return Memory(math.log(eps) / rate if rate < 0 else math.inf, rate)
+
+
+@cache
+def _shift(d: int, dtype: Any) -> Array:
+    """Return how far the rows of a probe start from ``h_0``: one close by, the others anywhere."""
+    shift = np.random.default_rng(0).standard_normal((FEWER - 1, d)).astype(dtype)
+    shift[0] *= NEARBY
+    return shift
 
 
 def best_chunk(program: DenseProgram, B: int, T: int, memory: Memory) -> tuple[int, float]:
