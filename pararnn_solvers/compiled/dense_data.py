@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -90,10 +91,35 @@ def prepare(program: DenseProgram, x: Array | None, h0: Array, theta: Any, steps
     rows = np.empty((steps * batch, 0), dtype)
     if x is not None:
         rows = np.ascontiguousarray(x.reshape(steps * batch, x.shape[-1]), dtype)
-    products, starts, ldy = _layout(trace, dtype)
-    y = _hoisted(trace, rows, weights, starts, ldy)
-    offsets, theta_flat = _side_by_side([weights[i].ravel() for i in trace.parameters], dtype)
-    parameters = dict(zip(trace.parameters, offsets, strict=True))
+    places = _places(program, tuple(weights[i].shape for i in trace.parameters))
+    y = _hoisted(trace, rows, weights, places.starts, places.ldy)
+    theta_flat = _side_by_side([weights[i].ravel() for i in trace.parameters], dtype)
+    matrices = _matrices(program, weights, places.shapes)
+    flat = rows.reshape(-1)
+    flat.flags.writeable = False  # always, so that the kernel is compiled for one type
+    return Data(
+        program, theta, steps, batch, places.place, places.shapes, flat, y, theta_flat, matrices,
+        places.widths,
+    )  # fmt: skip
+
+
+class _Places(NamedTuple):
+    """Where things are, whatever their values: `Data`, and the distance of rows in ``y``."""
+
+    place: Array
+    shapes: Array
+    widths: tuple[int, int]
+    starts: list[int]
+    ldy: int
+
+
+@lru_cache(maxsize=64)
+def _places(program: DenseProgram, sizes: tuple[tuple[int, ...], ...]) -> _Places:
+    """Lay out what depends on no values, for parameters of these shapes."""
+    trace = program.trace
+    products, starts, ldy = _layout(trace, trace.dtype)
+    ends = np.cumsum([0, *map(math.prod, sizes)]).tolist()
+    parameters = dict(zip(trace.parameters, zip(ends, sizes, strict=False), strict=True))
 
     def begin(value: Any) -> int:
         where = array_of(value, trace)
@@ -106,20 +132,17 @@ def prepare(program: DenseProgram, x: Array | None, h0: Array, theta: Any, steps
         last *= value.channels or 1
         if where != "theta":
             return int(last)
-        shape = weights[value.leaf].shape or (1,)
-        return parameters[value.leaf] + int(np.ravel_multi_index((*index, last), shape))
+        first, shape = parameters[value.leaf]
+        return int(first + np.ravel_multi_index((*index, last), shape or (1,)))
 
     inputs = [begin(node.value) for stage in program.stages for node in stage.inputs]
     widths = program.stored * trace.channels, products
     strides = dict(
-        h=trace.components * trace.channels, x=rows.shape[1], y=ldy, operands=widths[0],
+        h=trace.components * trace.channels, x=trace.inputs or 0, y=ldy, operands=widths[0],
         products=widths[1],
     )  # fmt: skip
     place = np.array([*(strides[name] for name in STRIDES), *inputs], np.uint64)
-    shapes, matrices = _matrices(program, weights, starts)
-    flat = rows.reshape(-1)
-    flat.flags.writeable = False  # always, so that the kernel is compiled for one type
-    return Data(program, theta, steps, batch, place, shapes, flat, y, theta_flat, matrices, widths)
+    return _Places(place, _shapes(program, starts), widths, starts, ldy)
 
 
 def _layout(trace: StagedTrace, dtype: Any) -> tuple[int, list[int], int]:
@@ -132,17 +155,15 @@ def _layout(trace: StagedTrace, dtype: Any) -> tuple[int, list[int], int]:
     return ends[1], starts, ends[0]
 
 
-def _side_by_side(parts: list[Array], dtype: Any) -> tuple[list[int], Array]:
-    ends = np.cumsum([0, *(part.size for part in parts)]).tolist()
-    whole = aligned(ends[-1], dtype)
-    for start, part in zip(ends, parts, strict=False):
+def _side_by_side(parts: list[Array], dtype: Any) -> Array:
+    whole, start = aligned(sum(part.size for part in parts), dtype), 0
+    for part in parts:
         whole[start : start + part.size] = part
-    return ends[:-1], whole
+        start += part.size
+    return whole
 
 
-def _matrices(
-    program: DenseProgram, weights: dict[int, Array], starts: list[int]
-) -> tuple[Array, Array]:
+def _shapes(program: DenseProgram, starts: list[int]) -> Array:
     trace, rows, size = program.trace, list[list[int]](), 0
     for number, product in program.in_step:
         first = program.operands.get(number)
@@ -150,10 +171,15 @@ def _matrices(
         columns = padded(product.shape[1], trace.dtype)
         rows.append([begin * trace.channels, size, product.shape[0], columns, starts[number]])
         size += product.shape[0] * columns
-    matrices = aligned(size, trace.dtype)
+    return np.array(rows, np.uint64).reshape(-1)
+
+
+def _matrices(program: DenseProgram, weights: dict[int, Array], shapes: Array) -> Array:
+    rows = shapes.reshape(-1, 5).tolist()
+    matrices = aligned(sum(K * columns for _, _, K, columns, _ in rows), program.trace.dtype)
     for (_, product), (_, start, K, columns, _) in zip(program.in_step, rows, strict=True):
         pack(weights[product.matrix], matrices[start : start + K * columns])
-    return np.array(rows, np.uint64).reshape(-1), matrices
+    return matrices
 
 
 def _hoisted(
