@@ -1,5 +1,7 @@
 """Every contestant computes the same; tests of libraries that are not installed are skipped."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -56,3 +58,16 @@ def test_parts_are_put_together_again(steps, channels, k):
 def test_what_is_missing_is_named():
     absent = CONTESTANTS["map"]._replace(packages=("numba", "package_that_is_missing"))
     assert absent.missing() == ["package_that_is_missing"]
+
+
+@pytest.mark.parametrize("case", ["batch", "lstm", "float64"])
+def test_pararnn_is_given_the_layout_it_expects(problems, monkeypatch, case):
+    pytest.importorskip("torch")
+    from pararnn_solvers.bench import pararnn_torch
+    from tests.bench import stand_in
+
+    monkeypatch.setitem(sys.modules, "pararnn", stand_in.pararnn())
+    for variant in pararnn_torch.newton(problems[case]):
+        result = variant.call()
+        assert check.error(problems[case], variant.collect(result)) <= 1e-6
+        assert variant.note(result).startswith("eager, 4 iterations, ")
