@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import pararnn_solvers as prs
 from pararnn_solvers import tree
 from pararnn_solvers.bidiagonal import BlockBidiagonal
+from pararnn_solvers.compiled import gradients
 from pararnn_solvers.compiled import numba_kernels as kernels
 from pararnn_solvers.linear import load
 from pararnn_solvers.solvers.stopping import max_norm
@@ -160,6 +161,31 @@ def test_dot_test_of_compiled_gradients(family, shape):
     terms = [np.asarray(a) * v for a, v in zip(tree.flatten(found)[0], moved, strict=True)]
     scale = sum(np.abs(term).sum() for term in terms) + np.abs(dh * change).sum() + 1
     assert abs(np.vdot(dh, change) - sum(term.sum() for term in terms)) <= 1e-13 * scale
+
+
+@pytest.mark.parametrize("decay, passes", [(0.0, 0), (0.05, 1), (0.3, 2), (0.5, 3), (0.9, None)])
+def test_adjoints_of_chunks_are_added_until_nothing_is_left_or_given_up(decay, passes, monkeypatch):
+    """What chunks of two tiles pass on fades by ``decay**16`` a tile; it is looked at after each."""
+    recurrence = prs.Recurrence(lambda h, x, a: a[0] * h + x, block_size=1)
+    rng = np.random.default_rng(0)
+    x, h0, theta = rng.normal(size=(150, 1, 1)), np.ones((1, 1)), (np.full(1, decay),)
+    h = prs.rollout(recurrence, x, h0, theta)
+    g = rng.normal(size=x.shape)
+    tiles = gradients._Tiles(program_of((recurrence, x, h0, theta, None)), x, h0, h)
+    runs, run = [], tiles.run
+    monkeypatch.setattr(tiles, "run", lambda *a, **k: (runs.append(1), run(*a, **k)))
+    found = tiles.by_chunks(g, 2 * gradients.STEPS)
+    if passes is None:
+        assert found is None
+        return
+    assert len(runs) == 1 + passes
+    lam = g.copy()
+    for t in reversed(range(149)):
+        lam[t] += decay * lam[t + 1]
+    previous = np.concatenate([h0[None], h[:-1]])
+    expected = lam, decay * lam[0], np.vdot(lam, previous)
+    for mine, its in zip(found, expected, strict=True):
+        np.testing.assert_allclose(np.ravel(mine), np.ravel(its), rtol=1e-12, atol=1e-15)
 
 
 def test_gradients_by_what_the_step_does_not_use_are_zero():
