@@ -165,7 +165,7 @@ def test_dot_test_of_compiled_gradients(family, shape):
 
 @pytest.mark.parametrize("decay, passes", [(0.0, 0), (0.05, 1), (0.3, 2), (0.5, 3), (0.9, None)])
 def test_adjoints_of_chunks_are_added_until_nothing_is_left_or_given_up(decay, passes, monkeypatch):
-    """What chunks of two tiles pass on fades by ``decay**16`` a tile; it is looked at after each."""
+    """What chunks of two tiles pass on fades by ``decay**16`` a tile; each end is looked at."""
     recurrence = prs.Recurrence(lambda h, x, a: a[0] * h + x, block_size=1)
     rng = np.random.default_rng(0)
     x, h0, theta = rng.normal(size=(150, 1, 1)), np.ones((1, 1)), (np.full(1, decay),)
