@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import pararnn_solvers as prs
 from pararnn_solvers import tree
 from pararnn_solvers.bidiagonal import BlockBidiagonal
-from pararnn_solvers.compiled import gradients
+from pararnn_solvers.compiled import gradients as compiled_gradients
 from pararnn_solvers.compiled import numba_kernels as kernels
 from pararnn_solvers.linear import load
 from pararnn_solvers.solvers.stopping import max_norm
@@ -163,6 +163,16 @@ def test_dot_test_of_compiled_gradients(family, shape):
     assert abs(np.vdot(dh, change) - sum(term.sum() for term in terms)) <= 1e-13 * scale
 
 
+def test_gradients_by_what_the_step_does_not_use_are_zero():
+    case = cell(n=4, T=20, batch=(3,))
+    solution = solve(case, compiled=True)
+    found = prs.gradients(solution, np.ones_like(solution.h))
+    assert (found.x[..., 1] == 0).all()
+    assert (found.x[..., [0, 2]] != 0).all()
+    assert found.theta["scale"][0] == 0 != found.theta["scale"][1]
+    assert found.theta["name"] is None
+
+
 @pytest.mark.parametrize("decay, passes", [(0.0, 0), (0.05, 1), (0.3, 2), (0.5, 3), (0.9, None)])
 def test_adjoints_of_chunks_are_added_until_nothing_is_left_or_given_up(decay, passes, monkeypatch):
     """What chunks of two tiles pass on fades by ``decay**16`` a tile; each end is looked at."""
@@ -171,10 +181,10 @@ def test_adjoints_of_chunks_are_added_until_nothing_is_left_or_given_up(decay, p
     x, h0, theta = rng.normal(size=(150, 1, 1)), np.ones((1, 1)), (np.full(1, decay),)
     h = prs.rollout(recurrence, x, h0, theta)
     g = rng.normal(size=x.shape)
-    tiles = gradients._Tiles(program_of((recurrence, x, h0, theta, None)), x, h0, h)
+    tiles = compiled_gradients._Tiles(program_of((recurrence, x, h0, theta, None)), x, h0, h)
     runs, run = [], tiles.run
     monkeypatch.setattr(tiles, "run", lambda *a, **k: (runs.append(1), run(*a, **k)))
-    found = tiles.by_chunks(g, 2 * gradients.STEPS)
+    found = tiles.by_chunks(g, 2 * compiled_gradients.STEPS)
     if passes is None:
         assert found is None
         return
@@ -186,16 +196,6 @@ def test_adjoints_of_chunks_are_added_until_nothing_is_left_or_given_up(decay, p
     expected = lam, decay * lam[0], np.vdot(lam, previous)
     for mine, its in zip(found, expected, strict=True):
         np.testing.assert_allclose(np.ravel(mine), np.ravel(its), rtol=1e-12, atol=1e-15)
-
-
-def test_gradients_by_what_the_step_does_not_use_are_zero():
-    case = cell(n=4, T=20, batch=(3,))
-    solution = solve(case, compiled=True)
-    found = prs.gradients(solution, np.ones_like(solution.h))
-    assert (found.x[..., 1] == 0).all()
-    assert (found.x[..., [0, 2]] != 0).all()
-    assert found.theta["scale"][0] == 0 != found.theta["scale"][1]
-    assert found.theta["name"] is None
 
 
 # --- solves ------------------------------------------------------------------------------------
