@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from pararnn_solvers import arrays, linear, solvers
 from pararnn_solvers.checks import require_one_place
@@ -176,14 +175,15 @@ def solve(
                 system = replace(system, program=flat.program)
             if ranks.several:
                 solution, system = slab_solution(solution, flat, system)
-            solution = with_batch_axes(solution, system, sequences)
-        solution = replace(
-            solution,
-            method=solution.method or label,
-            backend=backend_name,
-            compiled=solution.compiled or flat.program is not None,
-            ranks=ranks,
-        )
+            solution = with_batch_axes(
+                solution,
+                system,
+                sequences,
+                method=solution.method or label,
+                backend=backend_name,
+                compiled=solution.compiled or flat.program is not None,
+                ranks=ranks,
+            )
     count(solution, time.perf_counter() - began)
     if not solution.success and solution.status is not Status.STOPPED:
         if on_failure == "raise":
@@ -309,7 +309,7 @@ def load_backend(backend: Any, h0: Any = None) -> tuple[str, linear.Scan]:
 def with_one_batch_axis(system: System) -> System:
     """Return the same equations with all batch axes in one: what the methods work on."""
     T, *batch, d = system.shape
-    sequences = int(np.prod(batch))
+    sequences = math.prod(batch)
     x = None if system.x is None else system.x.reshape(T, sequences, system.x.shape[-1])
     return replace(system, x=x, h0=system.h0.reshape(sequences, d))
 
@@ -330,9 +330,9 @@ def flatten_guess(guess: Any, system: System, sequences: Sequences | None = None
 
 
 def with_batch_axes(
-    solution: Solution, system: System, sequences: Sequences | None = None
+    solution: Solution, system: System, sequences: Sequences | None = None, **more: Any
 ) -> Solution:
-    """Return a solution of the flattened equations in the shapes of the user's."""
+    """Return a solution of the flattened equations in the shapes of the user's, with `more`."""
     batch = system.h0.shape[:-1]
     h = solution.h.reshape(system.shape)
     return replace(
@@ -342,4 +342,5 @@ def with_batch_axes(
         sequence_status=solution.sequence_status.reshape(batch),
         residual_norms=solution.residual_norms.reshape(solution.n_iter + 1, *batch),
         system=system,
+        **more,
     )

@@ -67,10 +67,12 @@ def all_finite(array: Any) -> bool:
     """
     if arrays.is_device_array(array):
         total = array.sum()
-    else:
+    elif array.size > ONE_THREAD and array.flags.c_contiguous:
         with np.errstate(all="ignore"):
-            total = _sum_of_squares(array.reshape(-1)) if array.flags.c_contiguous else np.nan
-    return bool(np.isfinite(total)) or bool(np.isfinite(array).all())
+            total = _sum_of_squares(array.reshape(-1))
+    else:
+        return bool(np.isfinite(array).all())
+    return math.isfinite(total) or bool(np.isfinite(array).all())
 
 
 def _sum_of_squares(flat: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,7 @@ from pararnn_solvers.system import System, Tally
 from pararnn_solvers.validation import close
 
 COMPILE_FROM = 1 << 17  # numbers in a trajectory for which a second of compiling is soon earned
-MOST_KNOWN = 64  # programs that are kept
+MOST_KNOWN = 64  # programs that are kept, and whether so many agree with a vjp
 
 _known: dict[Any, Any] = {}
 _lock = Lock()
@@ -49,7 +50,7 @@ def with_program(system: System, backend: Any, compiled: bool | None) -> System:
         return system
     if reason:
         raise InvalidInput(f"compiled=True is impossible: {reason}; leave out one of them")
-    key = signature_of(system)
+    key = signature_of(system.recurrence.step, system)
     known = _known.get(key)  # another thread may forget it
     if known is not None:
         program, dense = known
@@ -64,14 +65,14 @@ def with_program(system: System, backend: Any, compiled: bool | None) -> System:
     if not agrees(found):
         return disagreement(system, compiled)
     if key is not None and (found.dense is None or not found.dense.trace.tape.reads_values):
-        remember(key, found)
+        remember(_known, key, (found.program, found.dense))
     return found
 
 
 def obstacle(system: System, backend: Any, compiled: bool | None) -> str:
     """Return why there is no program, or nothing."""
     k, _ = system.recurrence.structure(system.shape[-1])
-    if not compiled and int(np.prod(system.shape)) < COMPILE_FROM:
+    if not compiled and math.prod(system.shape) < COMPILE_FROM:
         return f"the trajectory has fewer than {COMPILE_FROM} numbers"
     if system.recurrence.jacobian is not None:
         return f"kernels have derivatives of their own, and jacobian={system.recurrence.jacobian!r}"
@@ -82,25 +83,28 @@ def obstacle(system: System, backend: Any, compiled: bool | None) -> str:
     return ""
 
 
-def signature_of(system: System) -> Any:
-    """Return what the program of a system depends on, or None where that may change unnoticed."""
+def signature_of(function: Callable[..., Any], system: System) -> Any:
+    """Return what a function of states, drives and theta depends on in a system.
+
+    None where that may change unnoticed.
+    """
     from pararnn_solvers.autodiff.trace.references import Unknown, signature
 
     recurrence = system.recurrence
     k, _ = recurrence.structure(system.shape[-1])
     try:
-        found = signature(recurrence.step, system.h0, system.x, system.theta, k)
+        found = signature(function, system.h0, system.x, system.theta, k)
         return bool(recurrence.fast_math), found
     except Unknown:
         return None
 
 
-def remember(key: Any, system: System) -> None:
-    """Keep the program of a system that agrees with its step, and forget the oldest one."""
+def remember(known: dict[Any, Any], key: Any, value: Any) -> None:
+    """Keep what was found for a `signature_of`, and forget the oldest."""
     with _lock:
-        while len(_known) >= MOST_KNOWN:
-            del _known[next(iter(_known))]
-        _known[key] = system.program, system.dense
+        while len(known) >= MOST_KNOWN:
+            del known[next(iter(known))]
+        known[key] = value
 
 
 def traced(system: System) -> System:

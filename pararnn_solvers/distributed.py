@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers import arrays, tree
+from pararnn_solvers.communicators import mpi
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.linear import Scan
 from pararnn_solvers.linear.mpi_scan import OverRanks
-from pararnn_solvers.ranks import ALONE, Ranks, mpi
+from pararnn_solvers.ranks import ALONE, Ranks
 from pararnn_solvers.solvers.auto import Auto
 from pararnn_solvers.solvers.newton import Newton
 from pararnn_solvers.solvers.sequential import Sequential

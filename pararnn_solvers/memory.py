@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import traceback
@@ -9,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from pararnn_solvers import arrays
 from pararnn_solvers.errors import InsufficientMemory
@@ -101,7 +100,7 @@ def _on_device(system: System, task: str) -> Iterator[None]:
 def blocks_memory(system: System) -> int:
     """Return the bytes of the exact blocks of all steps."""
     k, n = system.recurrence.structure(system.shape[-1])
-    return int(np.prod(system.shape[:-1])) * k * k * n * system.h0.itemsize
+    return math.prod(system.shape[:-1]) * k * k * n * system.h0.itemsize
 
 
 def require_blocks(system: System, task: str) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -145,7 +146,7 @@ class System:
 
     def count(self, states: Array) -> None:
         """Add an evaluation of each of these states to the tally."""
-        self.tally.steps += self.stride * int(np.prod(states.shape[:-1]))
+        self.tally.steps += self.stride * math.prod(states.shape[:-1])
 
     def residual(self, h: Array) -> Array:
         """Return ``F(h)``, shape (T, *batch, d). Cost: one evaluation of every step."""
@@ -201,7 +202,7 @@ class System:
         once for each slab.
         """
         length, *state = self.shape
-        row = max(1, int(np.prod(state)) * directions * self.h0.dtype.itemsize)
+        row = max(1, math.prod(state) * directions * self.h0.dtype.itemsize)
         room = DEVICE_SLAB_BYTES if arrays.is_device_array(self.h0) else SLAB_BYTES
         slab = max(16, room // row)
         return (slice(start, min(start + slab, length)) for start in range(0, length, slab))

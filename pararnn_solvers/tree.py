@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
-
-import numpy as np
 
 
 def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
@@ -40,7 +39,7 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     if build is None:
         return [tree], lambda leaves: leaves[0]
     parts = [flatten(child) for child in children]
-    sizes = np.cumsum([0] + [len(leaves) for leaves, _ in parts])
+    sizes = list(accumulate((len(leaves) for leaves, _ in parts), initial=0))
 
     def rebuild(leaves: list[Any]) -> Any:
         rebuilt = [

@@ -164,6 +164,7 @@ def test_threads_do_not_disturb_each_other():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif("'jax' in sys.modules", reason="JAX, once imported, warns of every fork")
 def test_a_forked_child_solves_too():
     case = dense_tanh(T=2000, batch=(8,))
     expected = solve(case, method="newton").h

@@ -7,6 +7,7 @@ import pararnn_solvers as prs
 from pararnn_solvers.compilation import COMPILE_FROM
 from pararnn_solvers.errors import InvalidInput, NotTraceable
 from pararnn_solvers.linear import load
+from pararnn_solvers.sensitivities import adjoint
 from tests.strategies import block_tanh, dense_tanh, solve
 
 GAIN = 0.5
@@ -366,6 +367,40 @@ def test_a_vjp_of_the_user_is_used():
     solution = prs.solve(step, np.ones((20, 8)), np.zeros(8), 0.5, compiled=True)
     assert solution.compiled
     assert prs.gradients(solution, solution.h).theta == 7.0
+
+
+def test_a_vjp_that_cannot_have_changed_is_compared_with_the_kernels_once(monkeypatch):
+    compared = []
+
+    def counted(solution, recurrence):
+        compared.append(solution)
+        return agree_on_the_first_step(solution, recurrence)
+
+    agree_on_the_first_step = adjoint.agree_on_the_first_step
+    monkeypatch.setattr(adjoint, "agree_on_the_first_step", counted)
+    monkeypatch.setattr(adjoint, "_agreements", {})
+    share = [1.0]
+
+    def exact(h, x, a, lam):
+        return a * lam, lam, np.sum(lam * h)
+
+    def surrogate(h, x, a, lam):
+        return a * lam, 0.5 * lam, np.sum(lam * h)
+
+    def looked_up(h, x, a, lam):
+        return a * lam, share[0] * lam, np.sum(lam * h)
+
+    def last_gradient(vjp):
+        step = prs.Recurrence(decaying_step, block_size=1, vjp=vjp)
+        solution = prs.solve(step, np.ones((3, 1)), np.ones(1), np.float64(0.5), compiled=True)
+        return float(prs.gradients(solution, np.ones((3, 1))).x[-1, 0])
+
+    assert [last_gradient(vjp) for vjp in (exact, surrogate) * 2] == [1.0, 0.5] * 2
+    assert len(compared) == 2
+    assert last_gradient(looked_up) == 1.0
+    share[0] = 0.5  # may change unseen: so it is compared each time
+    assert last_gradient(looked_up) == 0.5
+    assert len(compared) == 4
 
 
 def test_kernels_take_the_place_of_a_vjp_that_is_the_derivative():

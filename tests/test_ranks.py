@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import pararnn_solvers as prs
-from pararnn_solvers import ranks
+from pararnn_solvers import communicators, ranks
 from pararnn_solvers.linear import load
 from pararnn_solvers.linear.mpi_scan import Map, OverRanks, product
 from pararnn_solvers.ranks import ALONE
@@ -80,18 +80,18 @@ def test_a_library_of_mpi_that_is_missing_is_an_error_with_the_remedy(monkeypatc
     def missing(name):
         raise RuntimeError("cannot load MPI library\nlibmpi.so: cannot open shared object file")
 
-    monkeypatch.setattr(ranks.importlib, "import_module", missing)
+    monkeypatch.setattr(communicators.importlib, "import_module", missing)
     with pytest.raises(prs.BackendUnavailable, match="cannot load MPI library; pip install"):
-        ranks.mpi()
+        communicators.mpi()
 
 
-@pytest.mark.parametrize("name", ranks.LAUNCHED)
+@pytest.mark.parametrize("name", communicators.LAUNCHED)
 def test_a_launcher_of_another_mpi_is_found(name):
-    ranks.require_launcher({})
-    ranks.require_launcher({name: "1"})
-    ranks.require_launcher({"OMPI_COMM_WORLD_SIZE": "1", "SLURM_STEP_NUM_TASKS": "8"})
+    communicators.require_launcher({})
+    communicators.require_launcher({name: "1"})
+    communicators.require_launcher({"OMPI_COMM_WORLD_SIZE": "1", "SLURM_STEP_NUM_TASKS": "8"})
     with pytest.raises(prs.BackendUnavailable, match=f"started 8 processes .{name}."):
-        ranks.require_launcher({name: "8"})
+        communicators.require_launcher({name: "8"})
 
 
 def test_a_communicator_that_is_none_is_refused():

@@ -12,6 +12,7 @@ from typing import Any
 from numba import njit
 
 from pararnn_solvers.compiled.vector_math import exp, tanh
+from pararnn_solvers.linear.simd import widest
 from pararnn_solvers.typing import Array
 
 compiled = njit(nogil=True, error_model="numpy", fastmath={"contract"})
@@ -32,6 +33,7 @@ def gru(
     h: Array, uz: Array, ur: Array, uc: Array, az: Array, ar: Array, ac: Array, out: Array
 ) -> None:
     """Write one step of a diagonal GRU."""
+    widest()
     one = h.dtype.type(1)
     for i in range(out.size):
         z = sigmoid(az[i] * h[i] + uz[i], one)
@@ -46,6 +48,7 @@ def lstm(
     af: Array, ag: Array, ao: Array, pf: Array, po: Array, c_out: Array, y_out: Array,
 ) -> None:  # fmt: skip
     """Write one step of a diagonal LSTM."""
+    widest()
     one = c.dtype.type(1)
     for i in range(c_out.size):
         f = sigmoid(af[i] * y[i] + pf[i] * c[i] + uf[i], one)
@@ -60,6 +63,7 @@ def dense(
     h: Array, ur: Array, uz: Array, uc: Array, pr: Array, pz: Array, pc: Array, b: Array, out: Array
 ) -> None:
     """Write one step of PyTorch's GRU, given the products of its states and weights."""
+    widest()
     one = h.dtype.type(1)
     for i in range(out.size):
         r = sigmoid(ur[i] + pr[i], one)
@@ -71,6 +75,7 @@ def dense(
 @compiled
 def logistic(h: Array, rate: Array, out: Array) -> None:
     """Write one step of the logistic map."""
+    widest()
     one = h.dtype.type(1)
     for i in range(out.size):
         out[i] = rate[i] * h[i] * (one - h[i])
@@ -85,6 +90,7 @@ def gru_products(
 
     Those by a are added to what is there.
     """
+    widest()
     one = h.dtype.type(1)
     for i in range(out.size):
         z = sigmoid(az[i] * h[i] + uz[i], one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -91,7 +92,7 @@ def examine(entrant: Entrant, truth: Array | None) -> tuple[Row, Array]:
         status=solution.status.name,
         note=solution.note if solution.success else solution.message,
         iterations=solution.n_iter,
-        evaluations=solution.n_step_evaluations / max(1, T * int(np.prod(batch))),
+        evaluations=solution.n_step_evaluations / max(1, T * math.prod(batch)),
         first_call=seconds,
         error=distance(h, h if truth is None else truth),
         residual=float(norms[-1]),

@@ -25,10 +25,11 @@ from pararnn_solvers.autodiff.trace.staged import Product, StagedTrace
 from pararnn_solvers.autodiff.trace.stages import Stage, Stored, cut
 from pararnn_solvers.compiled import dense_product
 from pararnn_solvers.compiled.cache import digest, keep
-from pararnn_solvers.compiled.dense_rows import retire
+from pararnn_solvers.compiled.dense_rows import greatest, retire
 from pararnn_solvers.compiled.vector_math import FUNCTIONS
 from pararnn_solvers.errors import NotTraceable
 from pararnn_solvers.linear.jit import jitted
+from pararnn_solvers.linear.simd import widest
 
 __all__ = ["DenseProgram", "array_of", "compile_dense", "multiplier"]
 
@@ -40,7 +41,7 @@ _BY_NUMBA = (
 CALLABLE: dict[str, Any] = {name: getattr(np, name) for name in _BY_NUMBA} | FUNCTIONS
 CALLABLE["abs"] = abs
 
-_OF_STAGE = "rows, n, place, position, x, y, theta, state, operands, products, out"
+_OF_STAGE = "rows, n, place, position, x, y, theta, state, operands, products, out, seen"
 STRIDES = {"h": 0, "x": 1, "y": 2, "operands": 3, "products": 4}  # where in ``place``
 _ARRAYS = {"h": "state", "x": "x", "y": "y", "operands": "operands", "products": "products"}
 
@@ -73,6 +74,11 @@ class DenseProgram:
     march: Any
     kernels: ClassVar[str] = "pararnn_solvers.compiled.dense_shooting"
     shooting: ClassVar[str] = "pararnn_solvers.compiled.dense_policy"
+
+    @property
+    def reads_drives(self) -> bool:
+        """Whether the kernel reads x itself, not only products of it."""
+        return _reader(self.trace, self.stages) is not None
 
     @property
     def in_step(self) -> list[tuple[int, Product]]:
@@ -114,9 +120,17 @@ def array_of(value: Any, trace: StagedTrace) -> str:
     return str(value.group)
 
 
-def _stage_text(stage: Stage, number: int, base: int, trace: StagedTrace) -> str:
+def _reader(trace: StagedTrace, stages: Sequence[Stage]) -> Stage | None:
+    """Return the first stage that reads x."""
+    for stage in stages:
+        if any(array_of(node.value, trace) == "x" for node in stage.inputs):
+            return stage
+    return None
+
+
+def _stage_text(stage: Stage, number: int, base: int, trace: StagedTrace, looks: bool) -> str:
     last = stage.first == 0 and stage.level > max((p.level for p in trace.products), default=0)
-    lines, inside = [f"def stage{number}({_OF_STAGE}):"], list[str]()
+    lines, inside = [f"def stage{number}({_OF_STAGE}):", "    widest()"], list[str]()
     lines += ["    for r in range(rows):", "        t = position[r]"]
     for i, node in enumerate(stage.inputs):
         name, where = str(node.value), array_of(node.value, trace)
@@ -134,13 +148,17 @@ def _stage_text(stage: Stage, number: int, base: int, trace: StagedTrace) -> str
     lines.append(f"        o = r * place[{stride}] + uint64({stage.first}) * n")
     inside += stage.code.lines
     inside += [f"out[o + uint64({i}) * n + j] = f{i}" for i in range(stage.outputs)]
-    return "\n".join([*lines, "        for j in range(n):", *(f"            {s}" for s in inside)])
+    lines += ["        for j in range(n):", *(f"            {s}" for s in inside)]
+    if looks:
+        m = f"place[{STRIDES['x']}]"
+        lines.append(f"        seen[0] = greatest(x, t * {m}, {m}, seen[0])")
+    return "\n".join(lines)
 
 
 _MARCH = """
 def march(
     rows, n, batch, place, shapes, x, y, theta, matrices, h, tolerance,
-    state, operands, products, new, position, left, row, met, gap,
+    state, operands, products, new, position, left, row, met, gap, seen,
 ):
     while rows > uint64(0):
 """
@@ -155,13 +173,14 @@ def _text(trace: StagedTrace, stages: Sequence[Stage], operands: dict[int, int])
             if product.level < stage.level:
                 steps.append(_product_text(i, "operands" if index in operands else "h"))
                 made += 1
-        texts.append(f"@stage\n{_stage_text(stage, number, base, trace)}\n")
-        called = _OF_STAGE.replace("out", "new" if last else "operands")
+        looks = stage is _reader(trace, stages)
+        texts.append(f"@stage\n{_stage_text(stage, number, base, trace, looks)}\n")
+        called = _OF_STAGE.replace("out,", "new," if last else "operands,")
         steps.append(f"stage{number}({called})")
         base += len(stage.inputs)
     steps.append(
         "rows = retire(rows, place[0], batch, h, new, state, position, left, row, met, gap, "
-        "tolerance)"
+        "tolerance, seen)"
     )
     return "\n\n".join(texts) + _MARCH + "".join(f"        {step}\n" for step in steps)
 
@@ -194,7 +213,8 @@ class _Disjoint(Compiler):
 def _kernel(text: str) -> Any:
     """Compile the source of a kernel when it is first called; kept on disk."""
     key = digest(text)
-    names = {"np": np, "uint64": uint64, "retire": retire, "multiply": multiplier(), **CALLABLE}
+    names = {"np": np, "uint64": uint64, "multiply": multiplier(), **CALLABLE}
+    names |= {"greatest": greatest, "retire": retire, "widest": widest}
     names |= {"stage": jitted(forceinline=True, pipeline_class=_Disjoint), "__name__": __name__}
     exec(text, names)
     march = jitted(names["march"])

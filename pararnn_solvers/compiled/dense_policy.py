@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from pararnn_solvers.compiled.shooting_policy import NEARBY, Memory
 from pararnn_solvers.linear import threads
 from pararnn_solvers.typing import Array
 
-PROBED = 16, 64  # steps, at least and at most
-PROBED_SHARE = 128  # of all steps are probed, one part
+PROBED = 16, 32  # steps, at least and at most
+PROBED_SHARE = 256  # of all steps are probed, one part
 
 # Costs are counted in rows computed one at a time.
 FIRST_CACHE = 48 << 10  # bytes: of matrices that stay there, the products cost more than reading
@@ -31,12 +32,11 @@ def forgetting(program: DenseProgram, x: Array | None, h0: Array, theta: Any, T:
     The rate is that of the slowest. Those from nearby part if the recurrence is expansive; the
     distance of the others may have no room to grow.
 
-    Cost: 16 to 64 steps of as many rows as are multiplied together.
+    Cost: 16 to 32 steps of as many rows as are multiplied together.
     """
     least, most = PROBED
     steps = min(T, max(least, min(most, T // PROBED_SHARE)))
-    shift = np.random.default_rng(0).standard_normal((FEWER - 1, h0.shape[1])).astype(h0.dtype)
-    shift[0] *= NEARBY
+    shift = _shift(h0.shape[1], h0.dtype)
     starts = np.concatenate([h0[:1], h0[:1] + shift])
     few = None if x is None else np.repeat(x[:steps, :1], len(starts), axis=1)
     h = rollout_dense(program, few, starts, theta, steps=steps)
@@ -52,15 +52,25 @@ def forgetting(program: DenseProgram, x: Array | None, h0: Array, theta: Any, T:
     return Memory(math.log(eps) / rate if rate < 0 else math.inf, rate)
 
 
+@cache
+def _shift(d: int, dtype: Any) -> Array:
+    """Return how far the rows of a probe start from ``h_0``: one close by, the others anywhere."""
+    shift = np.random.default_rng(0).standard_normal((FEWER - 1, d)).astype(dtype)
+    shift[0] *= NEARBY
+    return shift
+
+
 def best_chunk(program: DenseProgram, B: int, T: int, memory: Memory) -> tuple[int, float]:
     """Return the chunk that makes shooting cheapest, and its cost as a share of stepping's.
 
-    As many chunks as fill a block of rows, or one on each thread: more would be no faster, and each
-    has to be run until it meets. Chunks that do not forget would have to be run again as a whole.
+    As many chunks as fill a block of rows, or one on each thread, or several as long as their rows
+    stay in the first cache: each has to be run until it meets. Chunks that do not forget would have
+    to be run again as a whole.
     """
-    each = another_row(program)
+    each, most = another_row(program), FIRST_CACHE // row_bytes(program)
+    blocks = {1, *(2**i for i in range(8) if ROWS * 2**i <= most)}
     best, least = T, math.inf
-    for rows in {ROWS, ROWS * threads.num_threads()}:
+    for rows in {ROWS, *(ROWS * threads.num_threads() * several for several in blocks)}:
         S = max(math.ceil(T * B / rows), 1)
         if memory.steps <= S < T:
             cost = (S + memory.steps) * step_cost(B * math.ceil(T / S), each)
@@ -83,6 +93,14 @@ def another_row(program: DenseProgram) -> float:
     numbers = entries(program)
     resident = numbers * program.trace.dtype.itemsize <= FIRST_CACHE
     return ANOTHER_ROW if resident else ANOTHER_ROW_READING
+
+
+def row_bytes(program: DenseProgram) -> int:
+    """Return how much a step reads and writes of each row: drives, products, two states."""
+    trace = program.trace
+    products = sum(product.shape[1] for _, product in program.in_step)
+    numbers = (trace.inputs or 0) + products + 2 * trace.components * trace.channels
+    return max(1, numbers) * int(trace.dtype.itemsize)
 
 
 def operations(program: DenseProgram) -> float:

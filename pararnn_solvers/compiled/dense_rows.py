@@ -6,14 +6,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types, uint64
 from numba.extending import intrinsic
 
 from pararnn_solvers.compiled.arithmetic import Emit
 from pararnn_solvers.linear.jit import inlined
+from pararnn_solvers.typing import Array
 
-__all__ = ["retire"]
+__all__ = ["greatest", "is_finite", "nothing_seen", "retire"]
+
+
+def nothing_seen(dtype: Any) -> Array:
+    """Return the array in which a kernel keeps the bits of the greatest magnitude it has seen."""
+    return np.zeros(1, np.int32 if dtype == np.float32 else np.int64)
+
+
+def is_finite(seen: Array, dtype: Any) -> bool:
+    """Tell whether all is finite of what a kernel saw."""
+    return bool(np.isfinite(seen.view(dtype)).all())
 
 
 @intrinsic
@@ -51,6 +63,14 @@ def greater_of(typing: Any, a: Any, b: Any) -> tuple[Any, Emit]:
 
 
 @inlined
+def greatest(a: Any, i: Any, size: Any, before: Any) -> Any:
+    """Return the greatest magnitude in a slice from `i` on and `before`, all as bits."""
+    for k in range(size):
+        before = greater_of(before, magnitude_bits(a[i + k]))
+    return before
+
+
+@inlined
 def distance(a: Any, i: Any, b: Any, j: Any, size: Any) -> Any:
     """Return ``max |a - b|`` and ``max |a|`` of slices from `i` and `j` on; NaN if one is."""
     far = great = magnitude_bits(a.dtype.type(0))
@@ -81,6 +101,7 @@ def retire(
     met: Any,
     gap: Any,
     tolerance: Any,
+    seen: Any,
 ) -> Any:
     """Store the new states of all rows, and keep those that have not arrived; return how many.
 
@@ -103,7 +124,10 @@ def retire(
         How far it was from it at its first step, and where it met it.
     tolerance : array, shape (2,)
         ``atol`` and ``rtol``; a negative one asks for no comparison.
+    seen : array of integers, shape (1,)
+        The bits of the greatest magnitude so far.
     """
+    seen[0] = greatest(new, uint64(0), rows * d, seen[0])
     kept = uint64(0)
     for r in range(rows):
         start, i = position[r] * d, row[r]

@@ -22,6 +22,7 @@ import numpy as np
 from pararnn_solvers.compiled.dense import STRIDES, DenseProgram
 from pararnn_solvers.compiled.dense_data import Data, in_blocks, prepare
 from pararnn_solvers.compiled.dense_product import aligned
+from pararnn_solvers.compiled.dense_rows import is_finite, nothing_seen
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.typing import Array
 
@@ -156,12 +157,17 @@ def cut(T: int, batch: int, chunk: int) -> Rows:
 def _settle(data: Data, h: Array, h0: Array, chunks: Rows, tolerance: Array) -> Shot:
     """Roll all chunks out, and join them."""
     batch, states = data.batch, h.reshape(-1, data.d)
-    _march(data, h, np.tile(h0, (len(chunks.position) // max(batch, 1), 1)), chunks, None)
+    starts = np.tile(h0, (len(chunks.position) // max(batch, 1), 1))
+    finite = _march(data, h, starts, chunks, None)[2]
 
     def again(rows: Rows) -> tuple[Array, Array]:
-        return _march(data, h, states[rows.position - batch], rows, tolerance)
+        nonlocal finite
+        met, found, fine = _march(data, h, states[rows.position - batch], rows, tolerance)
+        finite &= fine
+        return met, found
 
-    return join(again, lambda rows: _gaps(data, states, rows.position), chunks, batch, h.dtype)
+    shot = join(again, lambda rows: _gaps(data, states, rows.position), chunks, batch, h.dtype)
+    return shot._replace(finite=finite and (data.program.reads_drives or not data.x.size))
 
 
 def join(
@@ -219,7 +225,7 @@ def _gaps(data: Data, states: Array, position: Array) -> Array:
 
 def _march(
     data: Data, h: Array, states: Array, chunks: Rows, tolerance: Array | None
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, bool]:
     """Step rows from some states, until they meet what is stored if there is a tolerance.
 
     Returns
@@ -228,6 +234,8 @@ def _march(
         How many steps were left when a row met; 0 if it never did.
     gap : array, shape (rows, 2)
         How far it was at its first step, and when it met.
+    finite : bool
+        Whether all states are, and what was read of x.
     """
     rows, dtype = len(states), data.program.trace.dtype
     met, gap = np.zeros(rows, np.uint64), np.full((rows, 2), -1.0, dtype)
@@ -235,10 +243,11 @@ def _march(
     limits = np.full(2, -1.0, dtype) if tolerance is None else tolerance.astype(dtype)
     flat = h.reshape(-1)
     if not flat.size:
-        return met.astype(int), gap
+        return met.astype(int), gap, True
     position, left = (v.astype(np.uint64) for v in chunks)
     n = np.uint64(data.program.trace.channels)
     given = (data.place, data.shapes, data.x, data.y, data.theta, data.matrices)
+    seen = list[Array]()
 
     def task(i: int, j: int) -> None:
         size = j - i
@@ -246,9 +255,10 @@ def _march(
         state[:] = states[i:j].reshape(-1)
         work = [aligned(size * width, dtype) for width in (*data.widths, data.d)]
         row = np.arange(size, dtype=np.uint64)
-        rest = position[i:j], left[i:j], row, met[i:j], gap[i:j]
+        seen.append(nothing_seen(dtype))
+        rest = position[i:j], left[i:j], row, met[i:j], gap[i:j], seen[-1]
         batch = np.uint64(data.batch)
         data.program.march(np.uint64(size), n, batch, *given, flat, limits, state, *work, *rest)
 
     in_blocks(task, rows, data.cost * float(chunks.length.sum()))
-    return met.astype(int), gap
+    return met.astype(int), gap, all(is_finite(bits, dtype) for bits in seen)

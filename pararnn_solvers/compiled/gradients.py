@@ -26,6 +26,7 @@ from pararnn_solvers.linear import alignment, threads
 from pararnn_solvers.typing import Array
 
 TINY = 1 / 16  # of a rounding error of what was added, is not worth adding
+STREAMED = 1 << 24  # bytes of gradients that leave no room in the caches for what is read
 MOST_PASSES = 3  # over what comes from later chunks, before the recurrence is taken to remember
 
 
@@ -133,6 +134,14 @@ def _new(shape: tuple[int, ...], dtype: Any, zero: bool) -> Array:
     return alignment.zeros(shape, dtype) if zero else alignment.empty(shape, dtype)
 
 
+def _starts_lines(program: Program, dx: Array | None) -> bool:
+    """Tell whether gradients by x are large, and each component starts a cache line in each row."""
+    if dx is None or dx.nbytes < STREAMED:
+        return False
+    starts = [dx.shape[-1], program.n, *(place.offset for place in program.drive_places)]
+    return all(numbers * dx.itemsize % alignment.LINE == 0 for numbers in starts)
+
+
 def _pull_back_rows(
     program: Program,
     x: Array | None,
@@ -166,7 +175,8 @@ def _pull_back_rows(
     def call(i: int, chunk: int, lane: Any, least: float) -> None:
         of_chunks = carry[i - chunk :].reshape(-1)
         chunks, shape = (chunk, chunk + 1), (T, B, m, n)
-        rest = (shape, chunks, S, lane, h.dtype.type(least))
+        streams = least < 0 and _starts_lines(program, dx)
+        rest = (shape, chunks, S, lane, h.dtype.type(least), streams)
         compute(*arrays, of_chunks, sums[i], totals[i], *rest)
 
     each = [(p, lane) for p in range(P) for lane in lanes]

@@ -18,6 +18,7 @@ from numba import typeof
 from pararnn_solvers.compiled.dense import DenseProgram, multiplier
 from pararnn_solvers.compiled.dense_data import BUSY, SLAB, Data, _is, in_blocks, prepare
 from pararnn_solvers.compiled.dense_product import ROWS, aligned, pack, padded
+from pararnn_solvers.compiled.dense_rows import nothing_seen
 from pararnn_solvers.compiled.numba_kernels import (
     FEW_SEQUENCES,
     WORTH_A_THREAD,
@@ -146,7 +147,7 @@ def _march(data: Data, state: Array, first: int, last: int) -> Callable[[], None
         *(data.place, data.shapes, data.x, data.y, data.theta, data.matrices),
         *(state, np.full(2, -1.0, dtype), state[first * d : last * d], *work),
         *(position, np.ones(size, np.uint64), row),
-        *(np.zeros(size, np.uint64), np.full((size, 2), -1.0, dtype)),
+        *(np.zeros(size, np.uint64), np.full((size, 2), -1.0, dtype), nothing_seen(dtype)),
     )
     call: Callable[[], None] = partial(entry_point(data.program.march, *args), *args)
     return call

@@ -6,7 +6,6 @@ uses, and for some a fourth, a direction. They return one.
 
 from __future__ import annotations
 
-import copy
 import linecache
 import math
 from collections.abc import Callable, Sequence
@@ -127,8 +126,8 @@ class Program:
 
     def with_parameters(self, theta: Any) -> Program:
         """Return the same program, sources and all, with the values of other parameters."""
-        other = copy.copy(self)
-        object.__setattr__(other, "theta", _packed(self.parameters, self.dtype, theta))
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), theta=_packed(self.parameters, self.dtype, theta))
         return other
 
     def require_functions(self) -> None:
@@ -253,4 +252,7 @@ def _packed(parameters: Sequence[Input], dtype: np.dtype[Any], theta: Any) -> Ar
     """Return the values of ``Program.parameters``, aligned."""
     leaves = tree.flatten(theta)[0]
     values = [np.ravel(i.pick(leaves[i.leaf])) for i in parameters]
-    return alignment.copy(np.concatenate([np.zeros(0), *values]).astype(dtype))
+    packed = alignment.empty(sum(value.size for value in values), dtype)
+    if values:
+        np.concatenate(values, out=packed, casting="unsafe")  # integers, too
+    return packed

@@ -21,7 +21,7 @@ from pararnn_solvers.compiled.row_kernels import (
     reader,
     writer,
 )
-from pararnn_solvers.compiled.transfers import row_prefetcher
+from pararnn_solvers.compiled.transfers import row_prefetcher, row_streamer
 from pararnn_solvers.compiled.vectors import all_true, blank, minus, plus, taker
 from pararnn_solvers.linear.simd import width
 
@@ -126,12 +126,13 @@ def newton(correct: Any, k: int, drives: Places, parameters: Places, tail: bool)
 def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places, tail: bool) -> Any:
     """Return the kernel of the reversed recurrence, and of all gradients, in one pass.
 
-    ``adjoint(x, theta, before, h, g, dx, carry, sums, totals, shape, chunks, S, lanes, least)``:
+    ``adjoint(x, theta, before, h, g, dx, carry, sums, totals, shape, chunks, S, lanes, least,
+    streams)``:
     with ``lam_t = g_t + carry`` and ``carry = A_t^T lam_t``, ``dx`` becomes ``lam_t^T df/dx_t``,
     and ``sum_t lam_t^T df/dtheta`` is added to ``totals``, in float64 of partial sums of FLUSH
     rows. Chunk p enters with ``carry[p]`` and leaves it at its beginning; ``before`` is the state
     before the first step. ``least >= 0``: this is what a later ``carry`` adds, without ``g``, as
-    long as it exceeds ``least``.
+    long as it exceeds ``least``. ``streams``: write ``dx`` past the caches, as of `row_streamer`.
     """
     p, q = len(drives), len(parameters)
     n_shared = sum(not place.channels for place in drives)  # the first of them
@@ -139,6 +140,7 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places, tail: bo
     read_x, read_theta = reader(drives, tail), reader(parameters, tail)
     read, write = reader(components(k), tail), writer(components(k), tail)
     read_dx, write_dx = reader(of_channels, tail), writer(of_channels, tail)
+    stream_dx = row_streamer(of_channels)
     for_x, for_theta = taker(k + n_shared, p - n_shared), taker(k + p, q)
     write_shared = writer(after(k, components(n_shared)), tail)
     read_shared = reader(components(n_shared), tail)
@@ -161,6 +163,7 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places, tail: bo
         S: Any,
         lanes: Any,
         least: Any,
+        streams: Any,
     ) -> None:
         T, B, m, n = shape
         b0, b1, c0, c1 = lanes
@@ -178,7 +181,8 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places, tail: bo
                     for c in range(c0, c1, W):
                         # Rows come backwards, their channels forwards: prefetchers fall behind.
                         ahead(x, (row - AHEAD * B) * m, n, c)
-                        ahead(dx, (row - AHEAD * B) * m, n, c)
+                        if not streams:
+                            ahead(dx, (row - AHEAD * B) * m, n, c)
                         ahead_d(h, (row - AHEAD * B) * d, n, c)
                         if not again:
                             ahead_d(g, (row - AHEAD * B) * d, n, c)
@@ -201,7 +205,10 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places, tail: bo
                             more = for_x(found)
                             if again:
                                 more = plus(more, read_dx(dx, row * m, n, c))
-                            write_dx(dx, row * m, n, c, more)
+                            if streams:
+                                stream_dx(dx, row * m, n, c, more)
+                            else:
+                                write_dx(dx, row * m, n, c, more)
                         if n_shared:
                             write_shared(scratch, 0, n, c, found)
                             several = read_shared(scratch, 0, n, c)

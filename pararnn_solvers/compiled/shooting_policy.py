@@ -47,7 +47,8 @@ SETUP = 12000.0  # of that GRU: shooting, beside the steps: a probe, and what jo
 DISPATCH = 13000.0  # of that GRU: threads that start, twice
 GRU = 85.0  # operations of its step and channel
 ANOTHER_THREAD = 0.4  # of what one thread does: they share caches, memory and the machine
-ITERATIONS = 4.0  # of Newton's method, about
+ITERATIONS = 2.5, 1.2  # of Newton's method, about, where chunks forget nothing; and at least
+CORRECTED = 20000.0  # of that GRU: what joins chunks that do not forget, beside the steps
 SHORTEST_CORRECTED = 256  # steps of a chunk whose seam is a row of a linear recurrence
 MOST_CHUNKS = 1024  # for each thread: more need not be tried
 MANY = 1 << 40  # numbers: worth all threads
@@ -90,12 +91,12 @@ def forgetting(program: Program, x: Array | None, h0: Array, T: int) -> Memory:
     h = alignment.empty((P * S, *h0.shape), h0.dtype)
     chunks = Chunks(program, None if x is None else x[: P * S], h, S)
     starts = first_guess(h0, P, None)
-    chunks.sweep(alignment.copy(starts))
+    chunks.sweep(starts.copy())
     other = np.concatenate([h0[None], chunks.ends()])
-    with np.errstate(all="ignore"):
-        other[::2] = starts[::2] * h.dtype.type(1 + NEARBY) + h.dtype.type(NEARBY)
     eps = float(np.finfo(h.dtype).eps)
-    taken, rate = approach(chunks, starts, other, eps)
+    with np.errstate(all="ignore"):
+        other[::2] = h0 * h0.dtype.type(1 + NEARBY) + h0.dtype.type(NEARBY)
+        taken, rate = approach(chunks, starts, other, eps)
     if 0 < taken < S:
         return Memory(float(taken), math.nan)
     if not rate < 0:  # NaN is no reason to hope
@@ -108,16 +109,15 @@ def approach(chunks: Chunks, before: Array, starts: Array, eps: float) -> tuple[
 
     The rate is that of the slowest of those which have not met; NaN if all have.
     """
-    ends = chunks.h[chunks.S - 1 :: chunks.S].copy()
-    after = alignment.copy(starts)
+    ends, after = chunks.h[chunks.S - 1 :: chunks.S].copy(), starts.copy()
     taken, _ = chunks.meet(after, 4 * eps, 4 * eps)
-    with np.errstate(all="ignore"):
-        apart = np.abs(starts - before).max(axis=-1)
-        slow = (taken >= chunks.S) & (apart > 0)
-        if not slow.any():
-            return int(taken.max(initial=0, where=apart > 0)), math.nan
-        ratio = np.abs(after - ends).max(axis=-1)[slow] / apart[slow]
-        return chunks.S, float(np.log(ratio).max()) / chunks.S
+    apart = np.abs(starts - before).max(axis=-1)
+    moved = apart > 0
+    slow = (taken >= chunks.S) & moved
+    if not slow.any():
+        return int(taken.max(initial=0, where=moved)), math.nan
+    ratio = np.abs(after - ends).max(axis=-1)[slow] / apart[slow]
+    return chunks.S, float(np.log(ratio.max())) / chunks.S
 
 
 def row_vectors(program: Any) -> float:
@@ -206,11 +206,18 @@ def shooting_cost(program: Any, B: int, T: int, S: int, forgotten: float) -> flo
     if forgotten <= S:
         steps: float = S * sweep + head * meet
     else:  # the k x k tangents beside the state hide its latency
-        steps = ITERATIONS * S * max(sweep, (1 + program.k) * computed)
+        steps = iterations(S / forgotten) * S * max(sweep, (1 + program.k) * computed)
     fixed: float = GRU / program.operations  # it takes its time, however little a vector takes
+    setup = (SETUP if forgotten <= S else SETUP + CORRECTED) * fixed
     if workers == 1:
-        return SETUP * fixed + steps
-    return (SETUP + DISPATCH) * fixed + steps * workers / (1 + ANOTHER_THREAD * (workers - 1))
+        return setup + steps
+    return setup + DISPATCH * fixed + steps * workers / (1 + ANOTHER_THREAD * (workers - 1))
+
+
+def iterations(share: float) -> float:
+    """Return how many corrections chunks take which are this share of what is remembered."""
+    most, least = ITERATIONS
+    return max(least, most - 6 * share)
 
 
 def aligned(steps: float) -> int:

@@ -43,6 +43,12 @@ def shared(function: Callable[..., Any]) -> Any:
 
 
 @inlined
+def numbers() -> Any:
+    """Return 0, 1 and STEPS as what is no constant: for each constant, `shared` compiles anew."""
+    return np.int64(0), np.int64(1), np.int64(STEPS)
+
+
+@inlined
 def in_order(T: Any, B: Any, S: Any, lanes: Any, s0: Any, steps: Any, W: Any) -> Any:
     """Return how many lanes, whole vectors of them, are complete and a chunk apart in memory."""
     first, last, L = lanes
@@ -123,17 +129,18 @@ def sweep(advance: Any, k: int, K: int, drives: Places, parameters: Places) -> A
     ) -> None:
         T, B, m, n = shape
         W = np.int64(width(h))
+        zero, one, next_tile = numbers()
         X = np.empty(STEPS * m * L, h.dtype)
         H = np.empty(STEPS * k * n * L, h.dtype)
         C = np.empty(K * n * L, h.dtype)
         nothing = blank(h)
         for first in range(ids[0], ids[1], L):
             lanes, count = (first, ids[1], L), min(L, ids[1] - first)
-            pack(carry, C, K * n, ids[1], 1, 1, lanes, 0, 1, 1)
+            pack(carry, C, K * n, ids[1], one, one, lanes, zero, one, one)
             for s0 in range(0, S, STEPS):
                 steps = min(STEPS, S - s0)
                 if m:
-                    pack(x, X, m, T, B, S, lanes, s0, steps, STEPS)
+                    pack(x, X, m, T, B, S, lanes, s0, steps, next_tile)
                 for s in range(steps):
                     for v in range(0, count, W):
                         for c in range(n):
@@ -146,8 +153,8 @@ def sweep(advance: Any, k: int, K: int, drives: Places, parameters: Places) -> A
                                 nothing = spoil(nothing, drive)
                             write(C, 0, n, c, v, L, state)
                             keep(H, s * k * n, n, c, v, L, state)
-                unpack(H, h, k * n, T, B, S, lanes, s0, steps, STEPS)
-            unpack(C, carry, K * n, ids[1], 1, 1, lanes, 0, 1, 1)
+                unpack(H, h, k * n, T, B, S, lanes, s0, steps, next_tile)
+            unpack(C, carry, K * n, ids[1], one, one, lanes, zero, one, one)
         store(spoiled, 0, nothing)
 
     return kernel
@@ -180,6 +187,7 @@ def meet(advance: Any, k: int, drives: Places, parameters: Places) -> Any:
     ) -> None:
         T, B, m, n = shape
         d, W = k * n, np.int64(width(h))
+        zero, one, next_tile = numbers()
         X = np.empty(STEPS * m * L, h.dtype)
         H = np.empty(STEPS * d * L, h.dtype)
         C = np.empty(d * L, h.dtype)
@@ -187,14 +195,14 @@ def meet(advance: Any, k: int, drives: Places, parameters: Places) -> Any:
         for first in range(ids[0], ids[1], L):
             lanes = (first, ids[1], L)
             count = min(L, ids[1] - first)
-            pack(starts, C, d, ids[1], 1, 1, lanes, 0, 1, 1)
+            pack(starts, C, d, ids[1], one, one, lanes, zero, one, one)
             for lane in range(count):
                 taken[first + lane] = S
             for s0 in range(0, S, STEPS):
                 steps = min(STEPS, S - s0)
                 if m:
-                    pack(x, X, m, T, B, S, lanes, s0, steps, STEPS)
-                pack(h, H, d, T, B, S, lanes, s0, steps, STEPS)
+                    pack(x, X, m, T, B, S, lanes, s0, steps, next_tile)
+                pack(h, H, d, T, B, S, lanes, s0, steps, next_tile)
                 met = True
                 for s in range(steps):
                     for v in range(0, count, W):
@@ -224,8 +232,8 @@ def meet(advance: Any, k: int, drives: Places, parameters: Places) -> Any:
                             gap = abs(C[q * L + lane] - H[q * L + lane])
                             residual[b] = max(residual[b], gap)
                     break
-                unpack(H, h, d, T, B, S, lanes, s0, steps, STEPS)
-            unpack(C, starts, d, ids[1], 1, 1, lanes, 0, 1, 1)
+                unpack(H, h, d, T, B, S, lanes, s0, steps, next_tile)
+            unpack(C, starts, d, ids[1], one, one, lanes, zero, one, one)
         store(spoiled, 0, nothing)
 
     return kernel

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers.compiled.row_kernels import Places, after, components
-from pararnn_solvers.compiled.tile_kernels import STEPS, pack, shared, unpack
+from pararnn_solvers.compiled.tile_kernels import STEPS, numbers, pack, shared, unpack
 from pararnn_solvers.compiled.transfers import splat_reader, tile_reader, tile_writer
 from pararnn_solvers.compiled.vectors import plus, taker
 from pararnn_solvers.linear.simd import width
@@ -32,14 +32,15 @@ def apply(function: Any, k: int, q: int, drives: Places, parameters: Places) -> 
     def kernel(h: Any, x: Any, theta: Any, f: Any, A: Any, shape: Any, ids: Any, L: Any) -> None:
         R, m, n = shape
         W, d = np.int64(width(h)), k * n
+        zero, one, steps = numbers()
         X = np.empty(STEPS * m * L, h.dtype)
         H = np.empty(STEPS * d * L, h.dtype)
         Q = np.empty(STEPS * q * n * L, h.dtype)
         for first in range(ids[0], ids[1], L):
             lanes, count = (first, ids[1], L), min(L, ids[1] - first)
-            pack(h, H, d, R, 1, STEPS, lanes, 0, STEPS, L * STEPS)
+            pack(h, H, d, R, one, steps, lanes, zero, steps, L * steps)
             if m:
-                pack(x, X, m, R, 1, STEPS, lanes, 0, STEPS, L * STEPS)
+                pack(x, X, m, R, one, steps, lanes, zero, steps, L * steps)
             for s in range(STEPS):
                 for v in range(0, count, W):
                     for c in range(n):
@@ -51,9 +52,9 @@ def apply(function: Any, k: int, q: int, drives: Places, parameters: Places) -> 
                         write(H, s * d, n, c, v, L, found)
                         if q:
                             write_more(Q, s * q * n, n, c, v, L, found)
-            unpack(H, f, d, R, 1, STEPS, lanes, 0, STEPS, L * STEPS)
+            unpack(H, f, d, R, one, steps, lanes, zero, steps, L * steps)
             if q:
-                unpack(Q, A, q * n, R, 1, STEPS, lanes, 0, STEPS, L * STEPS)
+                unpack(Q, A, q * n, R, one, steps, lanes, zero, steps, L * steps)
 
     return kernel
 
@@ -89,6 +90,7 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places) -> Any:
     ) -> None:
         T, B, m, n = shape
         W, d, again = np.int64(width(previous)), k * n, least >= 0
+        zero, one, _ = numbers()
         X = np.empty(STEPS * m * L, previous.dtype)
         D = np.zeros(STEPS * m * L, previous.dtype)
         H = np.empty(STEPS * d * L, previous.dtype)
@@ -97,8 +99,8 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places) -> Any:
         sums = np.zeros(max(1, q) * n * W, previous.dtype)
         for first in range(ids[0], ids[1], L):
             lanes, count = (first, ids[1], L), min(L, ids[1] - first)
-            pack(carry, C, d, ids[1], 1, 1, lanes, 0, 1, 1)
-            clear(C, d, ids[1], 1, 1, lanes, 0, 1)
+            pack(carry, C, d, ids[1], one, one, lanes, zero, one, one)
+            clear(C, d, ids[1], one, one, lanes, zero, one)
             for s0 in range((S - 1) // STEPS * STEPS, -1, -STEPS):
                 steps = min(STEPS, S - s0)
                 pack(previous, H, d, T, B, S, lanes, s0, steps, -STEPS)
@@ -146,7 +148,7 @@ def adjoint(pull_back: Any, k: int, drives: Places, parameters: Places) -> Any:
                         for i in range(d * L):
                             C[i] = 0
                         break
-            unpack(C, carry, d, ids[1], 1, 1, lanes, 0, 1, 1)
+            unpack(C, carry, d, ids[1], one, one, lanes, zero, one, one)
 
     return kernel
 

@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from pararnn_solvers.compiled.arithmetic import Emit, broadcast, constant
-from pararnn_solvers.linear.simd import VectorType
+from pararnn_solvers.linear.simd import BYTES, VectorType
 
 
 def prefetch(builder: Any, pointer: Any, level: int = 1) -> None:
@@ -74,6 +74,12 @@ class Address:
     def store(self, index: Any, vector: Any) -> None:
         """Emit a vector written."""
         self.builder.store(vector, self.pointer(index), align=self.align)
+
+    def store_past_caches(self, index: Any, vector: Any) -> None:
+        """Emit a vector written to a whole cache line, which is not read before."""
+        stored = self.builder.store(vector, self.pointer(index), align=BYTES)
+        once = self.builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        stored.set_metadata("nontemporal", once)
 
     def load_first(self, index: Any, count: Any) -> Any:
         """Load the first elements only; zero in the place of the others."""
@@ -237,6 +243,27 @@ def row_writer(places: tuple[Place | None, ...], partial: bool = False) -> Any:
                     at.store_first(index, value, builder.sub(n, c))
                 else:
                     at.store(index, value)
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, types.int64, types.int64, values), emit
+
+    return write
+
+
+@cache
+def row_streamer(places: tuple[Place, ...]) -> Any:
+    """Return ``write(array, row, n, c, values)`` past the caches, whole cache lines.
+
+    For more than stays in them until it is read, where each component of a row starts a line.
+    """
+
+    @intrinsic
+    def write(typing: Any, array: Any, row: Any, n: Any, c: Any, values: Any) -> tuple[Any, Emit]:
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            at = Address(context, builder, array, args[0])
+            for i, place in enumerate(places):
+                value = builder.extract_value(args[4], i)
+                at.store_past_caches(at.index(place, *args[1:4]), value)
             return context.get_dummy_value()
 
         return types.void(array, types.int64, types.int64, types.int64, values), emit

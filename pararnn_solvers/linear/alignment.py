@@ -9,6 +9,7 @@ long as a kernel; so what large arrays leave behind is kept for the next ones.
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from contextlib import suppress
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 LINE = 64  # bytes
 LARGE = 1 << 20  # bytes of an array whose memory is kept
-KEPT = 1 << 25  # bytes at most that wait to be used again
+KEPT = 1 << 26  # bytes at most that wait to be used again
 
 _waiting: deque[NDArray[np.uint8]] = deque()  # whose operations are atomic: no lock
 
@@ -41,7 +42,9 @@ class _Loan:
         self.memory = memory
         self.__array_interface__ = memory.__array_interface__
 
-    def __del__(self, waiting: deque[NDArray[np.uint8]] = _waiting) -> None:
+    def __del__(self, waiting: Any = _waiting, too_late: Any = sys.is_finalizing) -> None:
+        if too_late():  # the names of this module may be gone
+            return
         waiting.append(self.memory)
         with suppress(IndexError, RuntimeError):  # another thread was faster
             while sum(memory.size for memory in tuple(waiting)) > KEPT:

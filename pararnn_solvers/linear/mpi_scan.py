@@ -14,9 +14,10 @@ import numpy as np
 
 from pararnn_solvers import arrays
 from pararnn_solvers.bidiagonal import block_matmul, block_matvec
+from pararnn_solvers.communicators import mpi
 from pararnn_solvers.linear import Scan, load
 from pararnn_solvers.linear.arguments import Array, check_shapes
-from pararnn_solvers.ranks import Ranks, mpi
+from pararnn_solvers.ranks import Ranks
 
 
 def require_available() -> None:

@@ -8,6 +8,7 @@ The blocks A are the exact ones at the returned states, whatever method found th
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -16,7 +17,9 @@ import numpy as np
 
 from pararnn_solvers import arrays, tree
 from pararnn_solvers.bidiagonal import BlockBidiagonal, block_matvec
+from pararnn_solvers.compilation import remember, signature_of
 from pararnn_solvers.memory import require_blocks, where_arrays_are
+from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.sensitivities.leaves import like, matching_leaves
 from pararnn_solvers.sensitivities.local_products import local_products, theta_gradient, x_gradient
 from pararnn_solvers.sensitivities.over_ranks import joined_gradients
@@ -27,6 +30,7 @@ from pararnn_solvers.typing import Array
 from pararnn_solvers.validation import close
 
 ENTRIES_OF_A_CALL = 1 << 13  # of blocks, that take as long to form as a call of vjp
+_agreements: dict[Any, bool] = {}
 
 
 class Gradients(NamedTuple):
@@ -72,13 +76,13 @@ def gradients(solution: Solution, dh: Array) -> Gradients:
 
     Notes
     -----
-    Cost: with kernels (``solution.system.program``, and no ``vjp=`` that differs) one pass over the
-    trajectory, or three for few channels that do not forget; what comes from later is left out
-    where it is below rounding beside the greatest of all. Otherwise one evaluation with k tangents
-    and one linear recurrence; then, with ``vjp=``, one call of it; without, one evaluation with m
-    tangents for x (shape (..., m)) and one with as many as theta has real entries, carried 16 at a
-    time. Over ranks, one evaluation with k tangents, one linear recurrence and the product of the
-    blocks more.
+    Cost: with kernels (``solution.system.program``, and no ``vjp=`` that differs on the first step
+    of the first solution) one pass over the trajectory, or three for few channels that do not
+    forget; what comes from later is left out where it is below rounding beside the greatest of all.
+    Otherwise one evaluation with k tangents and one linear recurrence; then, with ``vjp=``, one
+    call of it; without, one evaluation with m tangents for x (shape (..., m)) and one with as many
+    as theta has real entries, carried 16 at a time. Over ranks, one evaluation with k tangents, one
+    linear recurrence and the product of the blocks more.
 
     Source: Griewank & Walther 2008, chapter 3; Danieli et al. 2025 (arXiv 2510.21450), section 3.3.
 
@@ -154,7 +158,7 @@ def steps_are_cheaper(solution: Solution) -> bool:
     if solution.sequences is not None:
         recurrence = solution.sequences.recurrence
     k, n = recurrence.structure(h0.shape[-1])
-    entries = k * k * n * int(np.prod(h0.shape[:-1]))
+    entries = k * k * n * math.prod(h0.shape[:-1])
     return recurrence.vjp is not None and k > 1 and n == 1 and entries >= ENTRIES_OF_A_CALL
 
 
@@ -207,14 +211,28 @@ def adjoint_by_steps(
 
 
 def kernels_agree(solution: Solution) -> bool:
-    """Tell whether kernels compute what the recurrence's own ``vjp`` does, on the first step.
+    """Tell whether kernels compute what the recurrence's own ``vjp`` does.
 
-    It may be meant to be another: a surrogate for the derivative.
+    It may be meant to be another: a surrogate for the derivative. They are compared once, unless
+    what the vjp depends on may change unnoticed.
     """
     system, sequences = solution.system, solution.sequences
     recurrence = system.recurrence if sequences is None else sequences.recurrence
     if recurrence.vjp is None or not solution.h.size:
         return True
+    depends = signature_of(recurrence.vjp, system)
+    key = system.program.step_source, depends
+    found = None if depends is None else _agreements.get(key)
+    if found is None:
+        found = agree_on_the_first_step(solution, recurrence)
+        if depends is not None:
+            remember(_agreements, key, found)
+    return found
+
+
+def agree_on_the_first_step(solution: Solution, recurrence: Recurrence) -> bool:
+    """Tell whether kernels and ``vjp`` pull the same back through one step."""
+    system, sequences = solution.system, solution.sequences
     x = None if system.x is None else system.x[:1]
     first = replace(system, x=x, steps=1, tally=Tally())
     h = solution.h[:1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -135,7 +136,7 @@ def choose(system: System) -> tuple[Newton | Sequential | CompiledShooting | Sla
     if exponent * T > digits / 2:
         return sequential(), f"{rate}, exp({exponent * T:+.0f}) over all {T}"
     forgotten = max(SHORTEST_CHUNK, digits / -exponent) if exponent < 0 else np.inf
-    numbers = int(np.prod(system.shape[1:]))
+    numbers = math.prod(system.shape[1:])
     if forgotten * FEWEST_CHUNKS <= T and numbers < limits.shooting:
         return newton(chunk=int(np.ceil(forgotten))), f"{rate} and are forgotten within a chunk"
     k, _ = system.recurrence.structure(system.shape[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def required_memory(system: System, method: Any) -> int:
 
     What ``auto`` will choose is not known yet: only its trajectories are counted.
     """
-    states = int(np.prod(system.shape)) * system.h0.itemsize
+    states = math.prod(system.shape) * system.h0.itemsize
     if not isinstance(method, Newton) or 0 in system.shape:
         return TRAJECTORIES * states
     first = system.part(system.h0[None], 0, 1, np.ones(system.shape[1], bool))

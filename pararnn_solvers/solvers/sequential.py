@@ -25,15 +25,14 @@ def rollout_system(system: System, h: Array, start: int = 0) -> bool:
 
     Cost: T - start calls of `step`, each on one state a sequence; or one kernel.
     """
-    if system.dense is not None:
-        rest = system.part(h, start, len(h), np.ones(h.shape[1], bool))
+    if system.is_compiled:
+        rest = system.part(h, start, len(h), np.ones(h.shape[1], bool)) if start else system
         system.count(h[start:])
+    if system.dense is not None:
         rollout_dense = kernels_of(system.dense).rollout_dense
         rollout_dense(system.dense, rest.x, rest.h0, system.theta, h[start:], steps=rest.steps)
         return False
     if system.program is not None:
-        rest = system.part(h, start, len(h), np.ones(h.shape[1], bool))
-        system.count(h[start:])
         return bool(kernels_of(system.program).rollout(system.program, rest.x, rest.h0, h[start:]))
     state = system.h0 if start == 0 else h[start - 1]
     for t in range(start, len(h)):
@@ -70,11 +69,11 @@ class Sequential:
         h = system.empty()
         finite = rollout_in_turn(system, h) if system.ranks.several else rollout_system(system, h)
         status = np.full(h.shape[1], Status.SEQUENTIAL, object)
+        norms = np.zeros((1, h.shape[1]), h.dtype)  # each state is what the step returned
         if not finite:
             system.tally.suspect = True
             status[~system.ranks.all(finite_sequences(h))] = Status.DIVERGED
-        norms = np.zeros((1, h.shape[1]), h.dtype)  # each state is what the step returned
-        norms[0, status == Status.DIVERGED] = np.nan
+            norms[0, status == Status.DIVERGED] = np.nan
         if observe is not None:
             with suppress(StopIteration):  # there is nothing left to stop
                 observe(State(0, h, norms[0], len(h)))

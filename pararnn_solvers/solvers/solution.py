@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -86,11 +88,11 @@ class Solution:
         """The state of each sequence at its own last step, shape (*batch, d); h0 of no steps."""
         return self.h[-1] if len(self.h) else self.system.h0
 
-    @property
+    @cached_property
     def status(self) -> Status:
         """The status of the sequence that ended worst; CONVERGED means all did."""
         found = set(self.sequence_status.ravel().tolist())
-        return max(found, key=list(Status).index, default=Status.CONVERGED)
+        return next((end for end in reversed(Status) if end in found), Status.CONVERGED)
 
     @property
     def success(self) -> bool:
@@ -135,7 +137,7 @@ class Solution:
     def _first_bad(self) -> str:
         with where_arrays_are(self.system, "the residual"):
             norm = max_norm(self.system.residual(self.h))
-            finite = np.isfinite(norm.reshape(len(norm), int(np.prod(norm.shape[1:])))).all(axis=1)
+            finite = np.isfinite(norm.reshape(len(norm), math.prod(norm.shape[1:]))).all(axis=1)
             if self.ranks.several and finite.all():
                 return "; on another rank"
             first = "first of this rank" if self.ranks.several else "first"
@@ -175,10 +177,10 @@ class Solution:
     def rows(self) -> list[tuple[str, str]]:
         """Return what ``print`` shows, as (label, text)."""
         T, *batch, d = self.h.shape
-        sequences = f" × {int(np.prod(batch))} sequences" if batch else ""
+        sequences = f" × {math.prod(batch)} sequences" if batch else ""
         ends = self.sequence_status.ravel().tolist()
         counts = ", ".join(f"{ends.count(s)} {s.name}" for s in Status if s in ends)
-        steps = max(1, T * int(np.prod(batch)))
+        steps = max(1, T * math.prod(batch))
         last = self.residual_norms[-1].max(initial=0.0)
         first = self.residual_norms[0].max(initial=0.0)
         fall = f"{first:.1e} at the guess, {last:.1e} at the end" if self.n_iter else f"{last:.1e}"

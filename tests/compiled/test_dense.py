@@ -229,6 +229,41 @@ def test_nan_touches_no_other_sequence_and_nothing_before(where):
             assert np.isnan(shot.h[bad:, 1]).any(axis=-1).all()
 
 
+def saturating(h, x, W):
+    """An infinite drive leaves every state finite."""
+    return np.tanh(h @ W + x)
+
+
+def projecting(h, x, W):
+    """The kernel reads products of x only."""
+    return np.tanh(h @ W + x @ W)
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("row", [0, 37, 299])
+def test_a_drive_that_is_not_finite_is_noticed_by_the_kernel_that_reads_it(bad, row):
+    rng = np.random.default_rng(0)
+    x, h0, W = rng.normal(size=(300, 2, 5)), np.zeros((2, 5)), rng.normal(size=(5, 5)) / 5
+    program = compile_dense(trace_staged(saturating, h0, x, W))
+    assert shoot(program, x, h0, W).finite
+    x[row, 1, 4] = bad
+    shot = shoot(program, x, h0, W)
+    assert not shot.finite
+    assert np.isnan(bad) or np.isfinite(shot.h).all()
+
+
+def test_of_drives_that_enter_by_products_only_nothing_is_claimed():
+    x, h0, W = np.ones((300, 2, 5)), np.zeros((2, 5)), np.eye(5) / 5
+    assert not shoot(compile_dense(trace_staged(projecting, h0, x, W)), x, h0, W).finite
+
+
+def test_states_that_overflow_are_noticed():
+    program = compile_dense(trace_staged(lambda h, x, W: h @ W, np.ones((1, 2)), None, np.eye(2)))
+    h0 = np.full((1, 2), 1e308)
+    assert shoot(program, None, h0, np.eye(2), steps=40, chunk=20).finite
+    assert not shoot(program, None, h0, 2 * np.eye(2), steps=40, chunk=20).finite
+
+
 def test_without_inputs_steps_are_needed():
     program, _, _, h0, theta = problem("autonomous", 5)
     with pytest.raises(InvalidInput, match="pass steps"):

@@ -163,6 +163,30 @@ def test_dot_test_of_compiled_gradients(family, shape):
     assert abs(np.vdot(dh, change) - sum(term.sum() for term in terms)) <= 1e-13 * scale
 
 
+@families
+@pytest.mark.parametrize("n", [8, 16, 32, 33])
+def test_gradients_written_past_the_caches_are_the_same(family, n, monkeypatch):
+    """Where components of a row start cache lines; elsewhere they are not written so."""
+    for batch in BATCHES:
+        case = FAMILIES[family](n=n, T=20, batch=batch, seed=n)
+        solution = attempt(case, method="sequential", compiled=True)
+        dh, found = np.ones_like(solution.h), []
+        for least in (0, 1 << 62):
+            monkeypatch.setattr(compiled_gradients, "STREAMED", least)
+            found.append(tree.flatten(prs.gradients(solution, dh))[0])
+        for a, b in zip(*found, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_gradients_that_start_cache_lines_are_written_past_the_caches(monkeypatch):
+    monkeypatch.setattr(compiled_gradients, "STREAMED", 1 << 13)
+    made = program_of(diagonal(n=16, T=20))
+    for numbers, streams in (((64, 16), True), ((63, 16), False), ((64, 17), False)):
+        assert compiled_gradients._starts_lines(made, np.zeros(numbers, made.dtype)) == streams
+    narrow = program_of(diagonal(n=12, T=20))
+    assert not compiled_gradients._starts_lines(narrow, np.zeros((64, 16), made.dtype))
+
+
 def test_gradients_by_what_the_step_does_not_use_are_zero():
     case = cell(n=4, T=20, batch=(3,))
     solution = solve(case, compiled=True)

@@ -116,7 +116,7 @@ def test_a_long_memory_of_one_channel_is_corrected():
     before = threads.num_threads()
     threads.set_num_threads(8)
     try:
-        method, why = chosen(linear(0.9999, T=1 << 21))
+        method, why = chosen(linear(0.9999, T=1 << 20))
     finally:
         threads.set_num_threads(before)
     assert isinstance(method, CompiledShooting)

@@ -3,13 +3,16 @@
 Each expression is one text that is evaluated twice: on vectors in a kernel, and on arrays.
 """
 
+import re
+
 import numpy as np
 import pytest
+from numba.core.registry import cpu_target
 
 from pararnn_solvers.compiled import reductions, vectors
 from pararnn_solvers.compiled.rounding import FUNCTIONS
 from pararnn_solvers.linear.jit import jitted
-from pararnn_solvers.linear.simd import load, store, width
+from pararnn_solvers.linear.simd import load, store, widest, width
 
 NAN, INF = np.nan, np.inf
 DTYPES = [np.float32, np.float64]
@@ -211,3 +214,20 @@ def test_one_element_decides(dtype, place, reducing):
         assert_same(reduce(reducing, a, b)[0][1], np.abs(a[[place]]))
     a[place] = NAN
     assert reduce(reducing, a, b)[0][3, 0] == 0
+
+
+@pytest.mark.skipif(
+    "+avx512f" not in cpu_target.target_context.codegen().magic_tuple()[2].split(","),
+    reason="the processor has no vectors of 64 bytes",
+)
+def test_a_loop_fills_the_widest_vectors_if_it_is_told_to():
+    def doubled(x, out):
+        widest()
+        for i in range(x.size):
+            out[i] = x[i] + x[i]
+
+    kernel, x = jitted(doubled), np.arange(1000, dtype=np.float32)
+    out = np.empty_like(x)
+    kernel(x, out)
+    np.testing.assert_array_equal(out, 2 * x)
+    assert re.search(r"vaddps.*zmm", kernel.inspect_asm(kernel.signatures[0]))

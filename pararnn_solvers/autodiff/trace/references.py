@@ -37,6 +37,13 @@ class Unknown(Exception):  # noqa: N818
     """Something can change without being seen."""
 
 
+class _Record(NamedTuple):
+    field: None
+
+
+_OF_A_RECORD = set(vars(_Record)) - {"field"}
+
+
 class Same(NamedTuple):
     """One object, whatever it equals: as long as this is kept, no other has its number."""
 
@@ -72,7 +79,8 @@ def signature(step: Callable[..., Any], h: Any, x: Any, theta: Any, k: int) -> t
     ------
     Unknown
         `step` is no plain function, or refers to something that can change: an array, a list, a
-        method of an object, a generator of random numbers, a class of the user's.
+        method of an object, a generator of random numbers, a class of the user's other than a
+        NamedTuple that has fields only.
 
     Notes
     -----
@@ -119,7 +127,7 @@ def _value(
 ) -> Iterator[Any]:
     if isinstance(value, _VALUES):
         yield type(value), repr(value)  # -0.0 equals 0.0, and 1 equals True
-    elif isinstance(value, _FUNCTIONS) and _is_pure(value):
+    elif (isinstance(value, _FUNCTIONS) and _is_pure(value)) or _is_record(value):
         yield Same(id(value), value)
     elif isinstance(value, tuple):
         yield _kind(value, names | set(wanted))
@@ -147,6 +155,13 @@ def _is_pure(function: Any) -> bool:
         return False  # the method of an object, such as a generator of random numbers
     module = getattr(function, "__module__", None) or ""
     return _within(module, PURE) and not _within(module, IMPURE)
+
+
+def _is_record(kind: Any) -> bool:
+    """Tell whether a class is a NamedTuple of fields: no methods, no defaults of its own."""
+    if not (isinstance(kind, type) and kind.__bases__ == (tuple,) and hasattr(kind, "_fields")):
+        return False
+    return not kind._field_defaults and set(vars(kind)) <= _OF_A_RECORD.union(kind._fields)
 
 
 def _within(module: str, packages: tuple[str, ...]) -> bool:
@@ -183,8 +198,9 @@ def _kind(container: Any, names: set[str]) -> Same:
     """Return the type of a container, if the step asks for no more than its entries."""
     kind = type(container)
     if kind not in (dict, list, tuple):
-        for name in names.intersection(dir(kind)) - set(tree.open_container(container)[0]):
-            raise Unknown(f"step may call {kind.__name__}.{name}")
+        for name in names.difference(tree.open_container(container)[0]):
+            if hasattr(kind, name):
+                raise Unknown(f"step may call {kind.__name__}.{name}")
     return Same(id(kind), kind)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class StagedTrace:
         """The products in which the state does not enter; they come first."""
         return tuple(product for product in self.products if product.level == 0)
 
-    @property
+    @cached_property
     def parameters(self) -> list[int]:
         """Places on the tape of the weights that enter entry by entry."""
         nodes = reachable([*self.outputs, *(node for p in self.products for node in p.operand)])

@@ -24,6 +24,16 @@ class Theta(NamedTuple):
         return 2 * self.a
 
 
+class Products(NamedTuple):
+    h: object
+    x: object
+
+
+class Scaled(NamedTuple):
+    h: object
+    x: object = TABLE
+
+
 def of(step, h=H, x=X, theta=0.5, k=1):
     return signature(step, h, x, theta, k)
 
@@ -183,9 +193,25 @@ def test_what_a_helper_reads_of_a_module_that_the_step_knows_too_is_noticed():
     assert of(names["step"]) != before
 
 
+def returns(kind):
+    def step(h, x, a):
+        return kind(a * h, x)
+
+    return step
+
+
+def test_a_named_tuple_of_fields_is_known():
+    """As what a function returns; another one of the same fields is another."""
+    assert of(returns(Products)) == of(returns(Products))
+    assert of(returns(Products)) != of(returns(NamedTuple("Products", [("h", object)])))
+
+
 @pytest.mark.parametrize(
     ("step", "theta"),
     [
+        (returns(Theta), 0.5),
+        (returns(Scaled), 0.5),
+        (returns(type("Pair", (tuple,), {})), 0.5),
         (reads_array, 0.5),
         (with_closure(np.ones(3)), 0.5),
         (with_closure([1.0]), 0.5),
