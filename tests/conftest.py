@@ -35,6 +35,7 @@ def untraced():
 OF_PYTORCH = (
     "pararnn_solvers/torch/*.py",
     "tests/torch/[!_t]*.py",
+    "tests/bench/stand_in.py",
     "tests/gallery/two_processes.py",
 )
 

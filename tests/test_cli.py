@@ -21,6 +21,7 @@ from pararnn_solvers.bench.contestants import CONTESTANTS, Variant
 from pararnn_solvers.cli import bench as benchmark
 from pararnn_solvers.cli import files, main
 from pararnn_solvers.cli import solve as solving
+from pararnn_solvers.cli.problem import with_arrays
 from pararnn_solvers.cli.references import parse_method
 from pararnn_solvers.linear import threads
 from pararnn_solvers.problems import text as built_in
@@ -214,6 +215,13 @@ def test_theta_from_every_format(here, solve):
     np.save("theta.npy", np.array(0.5))
     solve("--input", "x.npy", "--theta", "theta.npy", "--output", "h.npy", "--force")
     np.testing.assert_allclose(np.load("h.npy"), answer(), atol=1e-11)
+
+
+def test_lists_of_json_become_arrays_where_they_are_rectangular():
+    found = with_arrays({"a": [[1, 2], [3, 4]], "b": [[1], [2, 3]], "c": ["u", 1], "d": []}, "f4")
+    assert found["a"].dtype == np.float32 and found["a"].shape == (2, 2)
+    assert [part.tolist() for part in found["b"]] == [[1], [2, 3]]
+    assert found["c"] == ["u", 1] and len(found["d"]) == 0
 
 
 def test_dtype_converts_theta_too(solve):
@@ -418,6 +426,7 @@ WRONG = {
     "info takes little": (("info", "--plot", "x.png"), ["--plot"]),
     "missing input": (own("--input", "none.npy"), ["none.npy", "no such file"]),
     "a directory as input": (own("--input", ".npy"), [".npy"]),
+    "missing text": (("--input", "none.txt"), ["none.txt", "no such file"]),
     "input of another kind": (own("--input", "x.mat"), ["x.mat", ".csv"]),
     "numbers without recurrence": (("--input", "x.npy"), ["--recurrence", "model.py:step"]),
     "theta without recurrence": (("--theta", "x.npy"), ["--theta", "--recurrence"]),
@@ -432,6 +441,7 @@ WRONG = {
     ),
     "no colon": (own("--recurrence", "model.py"), ["'model.py'", "file.py:name"]),
     "no such file": (own("--recurrence", "gone.py:step"), ["gone.py", "does not exist"]),
+    "no code": (own("--recurrence", "./x.npy:step"), ["ImportError", "does not end in .py"]),
     "no such module": (own("--recurrence", "gone_module:step"), ["gone_module", "not found"]),
     "no such package": (own("--recurrence", "gone.module:step"), ["gone.module", "not found"]),
     "no such function": (own(step="stepp"), ["'stepp'", "diagonal", "step", "square"]),
@@ -447,6 +457,10 @@ WRONG = {
         own("--method", "newton(chunks=3)"), ["chunks", "newton(chunk=1, window=None, "]
     ),
     "method without its argument": (own("--method", "relaxation"), ["relaxation", "omega"]),
+    "method with unpacked arguments": (
+        own("--method", "newton(**{'chunk': 2})"), ["no call of a method by name"]
+    ),
+    "method of a module": (own("--method", "solvers.newton()"), ["no call of a method by name"]),
     "method with code": (own("--method", "newton(chunk=open('x'))"), ["'open'"]),
     "method with an expression": (own("--method", "newton(chunk=[2][0])"), ["no literal"]),
     "method with a bad value": (own("--method", "newton(chunk=0)"), ["chunk is 0"]),
@@ -550,12 +564,31 @@ def test_a_step_that_raises_shows_the_users_traceback(here, capsys):
     )
 
 
-def test_an_assumed_state_is_named_in_the_error(here, capsys):
+def test_an_assumed_state_is_named_in_the_error(here, refused):
     (here / "own.py").write_text("def step(h, x, theta):\n    return x[..., :1] + 0 * h[..., :1]")
     np.save("x.npy", np.ones((9, 2)))
-    assert main(["--recurrence", "own.py:step", "--input", "x.npy"]) == 2
-    err = capsys.readouterr().err
+    argv = ("--recurrence", "own.py:step", "--input", "x.npy")
+    err = refused(*argv)
     assert "step returned shape" in err and "pass --h0 for another state" in err
+    err = refused(*argv, "--h0", "0,0")
+    assert "step returned shape" in err and "--h0" not in err
+
+
+def test_memory_that_is_not_there_is_one_line(here, refused, monkeypatch):
+    def exhausted(*arguments):
+        raise MemoryError("blocks take 9 TB")
+
+    monkeypatch.setattr(solving, "solve_and_time", exhausted)
+    assert refused(*own(), status=1) == "pararnn-solvers: error: blocks take 9 TB\n"
+
+
+def test_a_large_solve_that_cannot_be_compiled_is_solved_all_the_same(here, solve, monkeypatch):
+    monkeypatch.setattr(solving, "COMPILE_FROM", 1)
+    (here / "model.py").write_text(
+        "import numpy as np\ndef step(h, x, theta):\n return np.tanh(np.sort(h) / 2 + x)"
+    )
+    solve("--input", "x.npy", "--output", "h.npy")
+    np.testing.assert_allclose(np.load("h.npy"), answer(), atol=1e-11)
 
 
 # The benchmark
@@ -599,6 +632,28 @@ def test_bench_leaves_threads_and_processors_as_they_were(bench):
         assert threads.num_threads() == 1
         assert cores(0) is None or len(cores(0)) == 1
     assert (threads.num_threads(), cores(0)) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="binds on Linux only")
+def test_a_thread_that_ended_is_not_bound(monkeypatch):
+    bound = []
+
+    def set_affinity(task, processors):
+        bound.append(processors)
+        raise ProcessLookupError
+
+    monkeypatch.setattr(os, "sched_setaffinity", set_affinity)
+    benchmark.bind({0})
+    assert bound and set(map(frozenset, bound)) == {frozenset({0})}
+    bound.clear()
+    benchmark.bind(set())
+    assert not bound
+
+
+def test_who_waits_at_a_terminal_is_told_what_goes_on(bench, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["bench", "--case", "batch", "--repeats", "1"]) == 0
+    assert "batch ..." in capsys.readouterr().err
 
 
 def test_bench_returns_1_if_this_package_is_wrong(bench, monkeypatch, refused):

@@ -173,3 +173,16 @@ def test_a_long_memory_is_long():
     other = prs.rollout(problem.recurrence, problem.x, problem.h0 + 1.0, problem.theta)
     ratio = np.abs(other - h)[-1, :8].mean()
     assert ratio > 0.1
+
+
+def test_more_text_than_python_has_is_refused():
+    with pytest.raises(prs.InvalidInput, match=r"length is 1\d+; expected at most \d+ bytes"):
+        problems.english_text(length=10**12)
+
+
+def test_without_the_sample_data_of_matplotlib_the_remedy_is_said(monkeypatch, tmp_path):
+    from matplotlib import cbook
+
+    monkeypatch.setattr(cbook, "get_sample_data", lambda name, asfileobj: tmp_path / name)
+    with pytest.raises(prs.InvalidInput, match="install matplotlib from its wheel"):
+        problems.load("membrane_gru", length=5)

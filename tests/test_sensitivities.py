@@ -241,6 +241,12 @@ def test_dot_test_between_gradients_and_directional_derivatives(batch, structure
     assert abs(np.vdot(dh, change) - sum(products)) <= 1e-13 * scale
 
 
+def test_a_change_of_parameters_that_are_none_is_refused():
+    solution = prs.solve(lambda h, x, _: h / 2 + x, np.ones((3, 1)), np.zeros(1))
+    with pytest.raises(prs.InvalidInput, match="dtheta is given where theta is None"):
+        prs.jvp(solution, dtheta=np.ones(2))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_directional_derivatives_are_those_of_complex_step_rollouts(case):
     case = CASES[case]

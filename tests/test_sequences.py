@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import pararnn_solvers as prs
 from pararnn_solvers import tree
 from pararnn_solvers.cells import diagonal_gru, diagonal_lstm
+from pararnn_solvers.sequences import marks as marking
 from pararnn_solvers.sequences import reversed_within
 from pararnn_solvers.solvers import METHODS
 from tests.cuda_on_cpu.fake_array import copies
@@ -411,6 +412,17 @@ def test_bad_input_is_named(function, message):
     with pytest.raises(prs.InvalidInput) as caught:
         function(*problem("gru"), **BAD[message])
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 7])
+def test_columns_are_joined_by_threads_as_by_one(steps, monkeypatch):
+    monkeypatch.setattr(marking.threads, "num_threads", lambda: 3)
+    x, columns = np.random.default_rng(0).normal(size=(2, steps, 2, 3))
+    expected = marking.with_columns(x, columns[..., :1], 2)
+    np.testing.assert_array_equal(expected[..., :3], x)
+    np.testing.assert_array_equal(expected[..., 3:], columns[..., [0, 0]])
+    monkeypatch.setattr(marking, "SHARED_FROM", 0)
+    np.testing.assert_array_equal(marking.with_columns(x, columns[..., :1], 2), expected)
 
 
 def test_starts_that_would_be_marks_are_refused():

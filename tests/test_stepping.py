@@ -122,6 +122,7 @@ def test_without_inputs_it_is_called_without(compiled):
     for recurrence, h0, theta in [
         (prs.Recurrence(drift, 1), np.ones((2, 5)), 0.5),
         (dense("autonomous", np.random.default_rng(0))[0], np.ones(6), np.full((6, 6), 0.1)),
+        (dense("autonomous", np.random.default_rng(0))[0], np.ones(40), np.full((40, 40), 0.02)),
     ]:
         stepper = prs.stepper(recurrence, theta, h0, compiled=compiled)
         found = np.stack([stepper().copy() for _ in range(T)])

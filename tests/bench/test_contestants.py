@@ -1,5 +1,8 @@
 """Every contestant computes the same; tests of libraries that are not installed are skipped."""
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -56,3 +59,34 @@ def test_parts_are_put_together_again(steps, channels, k):
 def test_what_is_missing_is_named():
     absent = CONTESTANTS["map"]._replace(packages=("numba", "package_that_is_missing"))
     assert absent.missing() == ["package_that_is_missing"]
+
+
+@pytest.mark.parametrize("case", ["batch", "lstm", "float64"])
+def test_pararnn_is_given_the_layout_it_expects(problems, monkeypatch, case):
+    pytest.importorskip("torch")
+    from pararnn_solvers.bench import pararnn_torch
+    from tests.bench import stand_in
+
+    monkeypatch.setitem(sys.modules, "pararnn", stand_in.pararnn())
+    for variant in pararnn_torch.newton(problems[case]):
+        result = variant.call()
+        assert check.error(problems[case], variant.collect(result)) <= 1e-6
+        assert variant.note(result).startswith("eager, 4 iterations, ")
+
+
+@pytest.mark.parametrize("name", ["Numba loop", "map"])
+def test_gradients_by_hand_are_of_the_gru_only(problems, name):
+    problem = problems["lstm"]
+    problem = problem._replace(case=replace(problem.case, task="gradient"))
+    with pytest.raises(NotComparable, match="is written for lstm"):
+        CONTESTANTS[name].variants(problem)
+
+
+def test_float64_is_asked_of_a_jax_that_had_it_elsewhere(monkeypatch):
+    jax = pytest.importorskip("jax")
+    older = pytest.importorskip("jax.experimental")
+    monkeypatch.delattr(jax, "enable_x64", raising=False)
+    asked = []
+    monkeypatch.setattr(older, "enable_x64", asked.append, raising=False)
+    jax_scan.enable_x64(True)()
+    assert asked == [True]

@@ -98,6 +98,17 @@ def test_what_has_another_shape_is_no_answer(device):
     assert work.error(made, (h, h)) == np.inf
 
 
+def test_beside_gradients_a_solve_with_wrong_states_says_so(device, monkeypatch):
+    made = given("gru-gradient")
+    (way,) = ours.solve(made)
+    found = way.call()
+    assert way.collect(found) is None
+    right = ours.states_of
+    monkeypatch.setattr(ours, "states_of", lambda found, work: (right(found, work)[0] + 0.5,))
+    with pytest.raises(ArithmeticError, match="states are off by"):
+        way.collect(found)
+
+
 def test_a_gradient_must_be_finite_in_every_lane(device, monkeypatch):
     monkeypatch.setattr(work, "SAMPLED_CHANNELS", 1)
     made = given("gru-gradient")
@@ -210,6 +221,11 @@ def test_turns_end_when_the_time_of_a_case_is_up(device, monkeypatch):
 def test_nothing_begins_after_the_deadline(device, monkeypatch):
     results = run(ours.scan, monkeypatch, deadline=-np.inf)
     assert [(one.status, one.seconds) for one in results] == [("not run", None)] * 2
+
+
+def test_a_contestant_whose_turn_comes_after_the_deadline_is_not_prepared(device):
+    found = timing.admit("late", CONTESTANTS[SCAN], lambda: 1 / 0, timing.Clock(), -np.inf)
+    assert found.status == "not run"
 
 
 def test_a_python_loop_gets_fewer_steps_and_a_mark(device):

@@ -1,6 +1,7 @@
 """A training step: every contestant finds the same gradients, and what is printed says who won."""
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +11,11 @@ pytest.importorskip("torch")
 
 from pararnn_solvers import cli
 from pararnn_solvers.bench import train
-from pararnn_solvers.bench.contestants import OURS
+from pararnn_solvers.bench.contestants import OURS, NotComparable
 from pararnn_solvers.bench.timing import Result
 from pararnn_solvers.bench.torch_loop import on_threads
+from pararnn_solvers.errors import InvalidInput
+from tests.bench import stand_in
 
 SMALL = replace(train.CASE, steps=40, channels=8, batch=(3,))
 UNCOMPARED = ("products", "torch.nn.GRU")
@@ -39,6 +42,16 @@ def test_gradients_are_those_of_the_loop_in_float64(work, name):
     for way in train.CONTESTANTS[name].variants(work):
         error = train.off(work, way.collect(way.call()))
         assert np.isnan(error) if name in UNCOMPARED else error < 1e-5
+
+
+def test_pararnn_iterates_until_its_gradients_are_right(work, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pararnn", stand_in.pararnn())
+    for way in train.newton(work):
+        assert train.off(work, way.collect(way.call())) < 1e-5
+        assert way.note(None).startswith("eager, at most 5 iterations, ")
+    monkeypatch.setattr(stand_in, "NEEDED", 101)
+    with pytest.raises(NotComparable, match="is not right to 0.0002 after 100 iterations"):
+        train.newton(work)
 
 
 def test_the_answer_is_the_derivative(work):
@@ -69,6 +82,20 @@ def test_a_wrong_contestant_is_not_timed(work):
     assert isinstance(found, Result)
     assert found.status == "wrong"
     assert "allowed" in found.reason
+
+
+def test_a_contestant_may_decline(work):
+    def declines(given):
+        raise NotComparable("another recurrence")
+
+    found = train.admit("x", train.Contestant(declines), work)
+    assert (found.status, found.reason) == ("not comparable", "another recurrence")
+
+
+def test_without_pytorch_the_remedy_is_said(monkeypatch):
+    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InvalidInput, match=r'pip install "pararnn_solvers\[torch\]"'):
+        train.run(SMALL, 1)
 
 
 def test_what_is_not_installed_is_said(work):

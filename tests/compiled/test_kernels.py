@@ -197,6 +197,31 @@ def test_gradients_by_what_the_step_does_not_use_are_zero():
     assert found.theta["name"] is None
 
 
+@pytest.mark.parametrize("decay, passes", [(0.0, 0), (0.05, 1), (0.3, 2), (0.5, 3), (0.9, None)])
+def test_adjoints_of_chunks_are_added_until_nothing_is_left_or_given_up(decay, passes, monkeypatch):
+    """What chunks of two tiles pass on fades by ``decay**16`` a tile; each end is looked at."""
+    recurrence = prs.Recurrence(lambda h, x, a: a[0] * h + x, block_size=1)
+    rng = np.random.default_rng(0)
+    x, h0, theta = rng.normal(size=(150, 1, 1)), np.ones((1, 1)), (np.full(1, decay),)
+    h = prs.rollout(recurrence, x, h0, theta)
+    g = rng.normal(size=x.shape)
+    tiles = compiled_gradients._Tiles(program_of((recurrence, x, h0, theta, None)), x, h0, h)
+    runs, run = [], tiles.run
+    monkeypatch.setattr(tiles, "run", lambda *a, **k: (runs.append(1), run(*a, **k)))
+    found = tiles.by_chunks(g, 2 * compiled_gradients.STEPS)
+    if passes is None:
+        assert found is None
+        return
+    assert len(runs) == 1 + passes
+    lam = g.copy()
+    for t in reversed(range(149)):
+        lam[t] += decay * lam[t + 1]
+    previous = np.concatenate([h0[None], h[:-1]])
+    expected = lam, decay * lam[0], np.vdot(lam, previous)
+    for mine, its in zip(found, expected, strict=True):
+        np.testing.assert_allclose(np.ravel(mine), np.ravel(its), rtol=1e-12, atol=1e-15)
+
+
 # --- solves ------------------------------------------------------------------------------------
 
 METHODS = {

@@ -114,6 +114,13 @@ def test_tensors_of_torch_on_the_host_are_read_in_place():
         prs.solve(step, x, h0, {**theta, "W": torch.nn.Parameter(tensors[2]["W"])})
 
 
+def test_a_tensor_in_parts_is_refused_with_the_remedy():
+    """As `torch.distributed` has it; through DLPack it would give the part that is here."""
+    double = type("DTensor", (), {"__dlpack_device__": None, "full_tensor": None})()
+    with pytest.raises(prs.InvalidInput, match=r"one in each process; .*tensor\.full_tensor\(\)"):
+        prs.solve(lambda h, x, a: a * h + x, double, np.zeros(1), 0.5)
+
+
 def test_arrays_of_jax_on_the_host_are_read_in_place():
     jax = pytest.importorskip("jax")
     x, h0, theta = inputs(np.float32)

@@ -305,6 +305,20 @@ def bfloat16(x):
     return (below + up).astype(np.uint16)
 
 
+def test_bfloat16_is_widened_exactly_and_rounded_to_nearest():
+    """What dense blocks on a device do with CuPy's bfloat16 arrays, on NumPy's of ml_dtypes."""
+    dtype = np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+    ties = np.array([1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 3e38, 3.4e38, np.inf, np.nan, -0.0])
+    wide = np.concatenate([ties, np.random.default_rng(0).normal(size=1000)]).astype(np.float32)
+    stored = cupy_dense._narrow(np, wide, dtype)
+    again = cupy_dense._wide(np, stored)
+    assert (stored.dtype, again.dtype) == (dtype, np.float32)
+    np.testing.assert_array_equal(again, stored.astype(np.float32))
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(again, wide.astype(dtype).astype(np.float32))
+    assert np.isinf(again[4]) and np.signbit(again[7])
+
+
 def scan_bfloat16(blocks, rhs, adjoint=False, cut=CUTS["a thread a lane"]):
     """Solve on bits, as CuPy's bfloat16 arrays hold them."""
     import cupy

@@ -8,7 +8,9 @@ import pytest
 
 from pararnn_solvers.errors import BackendUnavailable, InvalidInput
 from pararnn_solvers.testing import CheckFailures, backend_checks, check_backend
+from pararnn_solvers.testing.backend_systems import require_equal, require_solution
 from pararnn_solvers.testing.backends import CHECKS
+from pararnn_solvers.testing.results import CheckFailed
 from tests.testing.mutants.backends import MUTANTS, correct
 
 DTYPES = (np.float32, np.float64)
@@ -65,3 +67,13 @@ def test_what_is_no_backend_is_named():
         check_backend(3)
     with pytest.raises((InvalidInput, BackendUnavailable), match="nunba"):
         check_backend("nunba")
+
+
+def test_an_answer_of_another_shape_is_told_from_a_wrong_one():
+    blocks, rhs = np.zeros((4, 1, 1, 2)), np.ones((4, 2))
+    says = r"shape \(3, 2\), expected \(4, 2\) \(.*the last is lost"
+    with pytest.raises(CheckFailed, match=r"shape \(3, 2\), expected \(4, 2\) \(T=4, blocks"):
+        require_solution(lambda A, b, adjoint: b[1:], blocks, rhs, False, "solved", "return all")
+    with pytest.raises(CheckFailed, match=says):
+        require_equal(rhs[1:], rhs, blocks, "equal", "the last is lost", "return all")
+    require_equal(rhs * np.nan, rhs * np.nan, blocks, "equal", "NaN equals NaN", "")

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import pararnn_solvers as prs
 from pararnn_solvers import solvers
 from pararnn_solvers.testing import CheckFailures, Inapplicable, check_method, method_checks
+from pararnn_solvers.testing.method_problems import dense, require_rollout
 from pararnn_solvers.testing.methods import CHECKS
+from pararnn_solvers.testing.results import CheckFailed
 from tests.testing.mutants.methods import MUTANTS, correct
 
 
@@ -123,3 +126,11 @@ def test_what_is_no_method_is_named():
         check_method("newtons")
     with pytest.raises(prs.InvalidInput, match="expected a name out of"):
         check_method(3)
+
+
+def test_states_of_another_shape_are_told_from_wrong_ones():
+    problem = dense(20, (2,), 3, np.float64)
+    solution = prs.solve(*problem[:4], method="newton")
+    require_rollout(problem, solution, "return all")
+    with pytest.raises(CheckFailed, match=r"h has shape \(19, 2, 3\), expected \(20, 2, 3\)"):
+        require_rollout(problem, replace(solution, h=solution.h[1:]), "return all")

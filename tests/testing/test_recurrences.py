@@ -93,6 +93,26 @@ def test_who_plants_a_bug_in_a_gru_is_told_its_name():
     assert "at step" in message
 
 
+@pytest.mark.parametrize("d", [4, 40], ids=["untraceable", "large"])
+def test_a_wrong_jacobian_that_looks_like_nothing_known_is_to_be_written_again(d):
+    """Of a step without a trace, or of too many components for one."""
+    rng = np.random.default_rng(0)
+    M, noise = np.eye(d) + 0.1 * rng.normal(size=(2, d, d)) / np.sqrt(d)
+
+    def step(h, x, M):
+        inner = h @ M if d > 4 else np.linalg.solve(M, h[..., None])[..., 0]
+        return np.tanh(inner / 2 + x)
+
+    def jacobian(h, x, M):
+        slope = 1 - step(h, x, M)[..., None] ** 2
+        return slope * (M.T if d > 4 else np.linalg.inv(M)) / 2 + noise * h[..., None, :] ** 2
+
+    data = rng.normal(size=(12, 2, d)), rng.normal(size=(2, d)), M
+    wrong = prs.Recurrence(step, jacobian=jacobian)
+    with pytest.raises(CheckFailures, match="differentiate step again, or leave jacobian= out"):
+        check_recurrence(wrong, *data, checks=["jacobian_is_the_derivative"])
+
+
 def test_a_smallest_counterexample_is_shown():
     mutant = next(mutant for mutant in MUTANTS if mutant.name == "mean over the batch")
     (result,) = check_recurrence(

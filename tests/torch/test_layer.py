@@ -142,6 +142,8 @@ def test_layouts(cell):
     for mine, swapped_state, single in zip(flat(h_n), flat(same), flat(last), strict=True):
         assert torch.equal(mine, swapped_state)
         torch.testing.assert_close(single, mine[:, 1], rtol=0, atol=1e-11)
+    onward, _ = made(x[:, 1], last)
+    torch.testing.assert_close(onward, made(x, h_n)[0][:, 1], rtol=0, atol=1e-11)
 
 
 def test_a_sequence_in_two_parts_is_the_whole():

@@ -3,6 +3,8 @@
 import gc
 import subprocess
 import sys
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -203,9 +205,39 @@ def test_on_a_device_it_works_on_pytorchs_stream():
         torch.testing.assert_close(a.cpu(), b, rtol=1e-4, atol=1e-5)
 
 
+def test_cupy_is_put_on_pytorchs_device_and_stream(monkeypatch):
+    """On a double of both: what is entered, and left again, around what reads the tensor."""
+    seen = []
+
+    @contextmanager
+    def entered(*what):
+        seen.append(("in", *what))
+        yield
+        seen.append(("out", *what))
+
+    double = SimpleNamespace(
+        cuda=SimpleNamespace(
+            Device=lambda index: entered("device", index),
+            ExternalStream=lambda pointer, index: entered("stream", pointer, index),
+        )
+    )
+    monkeypatch.setattr(exchange.cuda, "cupy", lambda: double)
+    stream = SimpleNamespace(cuda_stream=77)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    there = SimpleNamespace(device=SimpleNamespace(type="cuda", index=1))
+    with exchange.current_stream(there):
+        seen.append("work")
+    assert seen == [
+        ("in", "device", 1), ("in", "stream", 77, 1), "work",
+        ("out", "stream", 77, 1), ("out", "device", 1),
+    ]  # fmt: skip
+
+
 def test_without_pytorch_the_remedy_is_named():
     code = """
 import sys
+from contextlib import contextmanager
+from types import SimpleNamespace
 sys.modules["torch"] = None
 import pararnn_solvers.torch
 try:

@@ -188,7 +188,19 @@ REFUSED = {
     "ranks": (lambda h, x, W: np.dot(h, W[None]), W, "stack of matrices"),
     "outer": (lambda h, x, W: np.tensordot(h, W, axes=0).ravel()[:D], W, "tensordot other than"),
     "two axes": (lambda h, x, W: np.tensordot(h, W, axes=2), W, "tensordot other than"),
+    "many": (
+        lambda h, x, S: (h @ S).sum(0),
+        np.ones((65, D, D)),
+        "65 products at once, of at most",
+    ),
+    "other axis": (
+        lambda h, x, A: (np.stack([h, h], axis=-1) @ A)[:, 0],
+        np.ones((2, 2)),
+        "another axis than the channels",
+    ),
 }
+if hasattr(np, "vecmat"):  # NumPy 2.2
+    REFUSED["vecmat"] = (lambda h, x, S: np.vecmat(h, S).sum(0), STACK, "vecmat or matvec other")
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -50,6 +50,16 @@ def blocks_by_einsum(h, x, a):
     return np.tanh(np.einsum("ijn,...jn->...in", a, parts).reshape(h.shape) + x)
 
 
+def unpacked(h, x, a):
+    c, y = np.moveaxis(h.reshape(*h.shape[:-1], 2, -1), -2, 0)
+    return np.concatenate([y * a, c], axis=-1) + x
+
+
+def reduced(h, x, a):
+    parts = np.moveaxis(h.reshape(*h.shape[:-1], 2, -1), -2, 0)
+    return np.concatenate([np.add.reduce(parts), np.maximum.reduce(parts, axis=0) * x], axis=-1)
+
+
 def riccati(h, x, F):
     P = h.reshape(*h.shape[:-1], 2, 2)
     return (F @ P @ F.T + np.eye(2)).reshape(h.shape)
@@ -129,6 +139,16 @@ STEPS = {
         *(3, 1, None, weights(3)),
     ),
     "constant": (lambda h, x, a: 0 * h + 1, 2, N, None, None),
+    "unpacked": (unpacked, 2, N, 2 * N, weights(N)),
+    "truth as numbers": (lambda h, x, a: (h > 0).astype(h.dtype) * x - h, 1, N, N, None),
+    "sums of truth": (lambda h, x, a: ((h > 0) + (x > 0)) * (h < x) * h, 1, N, N, None),
+    "sizes": (
+        lambda h, x, a: h.reshape(np.shape(h)) * np.size(h, -1) ** np.ndim(a), 1, N, N, weights(N)
+    ),
+    "types": (
+        lambda h, x, a: np.conj(np.copy(h)).astype(np.result_type(h, x)) * x, 1, N, N, None
+    ),
+    "reduced": (reduced, 2, N, N, None),
 }  # fmt: skip
 
 
@@ -276,6 +296,12 @@ def branching(h, x, a):
     return h if h > 0 else -h
 
 
+def writes_too_much(h, x, a):
+    out = np.empty_like(h)
+    out[:] = np.stack([h, h])
+    return out
+
+
 REFUSED = {
     "np.where": (branching, 1, None, "np.where"),
     "all": (lambda h, x, a: h if np.all(h > 0) else -h, 1, None, "np.where"),
@@ -305,6 +331,13 @@ REFUSED = {
     "large": (lambda h, x, a: h * a[0], 1, np.ones((5000, N)), "25000 entries|5000 entries"),
     "steps": (lambda h, x, a: [h := np.sin(h + i) for i in range(9000)][-1], 1, None, "more than"),
     "complex": (lambda h, x, a: np.real(h * 1j), 1, None, "complex"),
+    "into a plain array": (lambda h, x, a: np.add(h, 1, out=np.zeros(N)), 1, None, "plain number"),
+    "index by a state": (lambda h, x, a: h[h], 1, None, "indexes by a traced value"),
+    "writes too much": (writes_too_much, 1, None, r"cannot write shape \(2, 5\) into shape \(5,\)"),
+    "order": (lambda h, x, a: np.reshape(h, (1, -1), order="F"), 1, None, "order='F'"),
+    "integers": (lambda h, x, a: h + np.zeros_like(h, int), 1, None, "array of int64"),
+    "where alone": (lambda h, x, a: np.where(h > 0)[0], 1, None, "with a condition only"),
+    "initial": (lambda h, x, a: h[None].sum(axis=0, initial=1.0), 1, None, "with initial="),
     "floats as bits": (lambda h, x, a: h & 1, 1, None, "bitwise_and"),
 }
 

@@ -345,6 +345,19 @@ def test_memory_is_measured(device):
     assert memory.steps == pytest.approx(expected.steps, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    "gain, steps", [(0.9, np.log(np.finfo(float).eps) / np.log(0.9)), (1.1, np.inf)]
+)
+def test_memory_longer_than_the_probe_is_that_of_its_rate(device, gain, steps):
+    """Of the step ``h W`` with W a rotation times a gain, what is apart goes by the gain."""
+    turn = gain * np.kron(np.eye(3), np.array([[0.0, 1.0], [-1.0, 0.0]]))
+    problem = Problem(device, None, 2000, step=(lambda h, x, W: h @ W, 6, None, turn))
+    program, x, h0, theta = problem.on_device()
+    memory = cuda_shooting.forgetting(program, x, h0, theta, 2000)
+    assert memory.steps == pytest.approx(steps, rel=0.05)
+    assert memory.rate == pytest.approx(np.log(gain), rel=0.05)
+
+
 @pytest.mark.double
 def test_chunks_are_no_shorter_than_memory_and_worth_it_when_there_are_few_sequences(device):
     program = Problem(device, "gru", 1, dtype=np.float32, n=64).on_device()[0]
