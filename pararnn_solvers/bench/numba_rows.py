@@ -4,7 +4,7 @@ Each vector is contiguous and of one dimension: of such loops LLVM fills whole r
 """
 
 # Kernels are written in the language of Numba, which mypy does not know.
-# mypy: disable-error-code="untyped-decorator, no-any-return"
+# mypy: disable-error-code="untyped-decorator, no-any-return, call-arg"
 from __future__ import annotations
 
 from typing import Any

@@ -20,7 +20,7 @@ from pararnn_solvers.compiled import cuda_kernels as kernels
 from pararnn_solvers.compiled import cuda_launch
 from pararnn_solvers.compiled.cuda_program import CudaProgram
 from pararnn_solvers.compiled.shooting import MOST_EVALUATIONS, SHARE, Shot
-from pararnn_solvers.compiled.shooting_policy import ITERATIONS, Memory
+from pararnn_solvers.compiled.shooting_policy import Memory
 from pararnn_solvers.linear import cuda
 from pararnn_solvers.typing import Array
 
@@ -35,6 +35,7 @@ __all__ = [
 MOVED, DOUBTED, DIVERGED = 1, 2, 4  # bits of the status of a sequence, as in shooting.cu
 IN_FLIGHT = 512  # threads of a multiprocessor that hide the latency of a step
 SHORTEST = 32  # steps of a chunk
+ITERATIONS = 4.0  # of Newton's method, about, where chunks do not forget
 SETUP = 500.0  # steps, which take as long as launches and looks at what they found
 PROBED = 64  # steps at most, of few chunks, and not more than a small part of all
 PROBED_CHUNKS, PROBED_SHARE = 8, 2
