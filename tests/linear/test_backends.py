@@ -309,6 +309,8 @@ def test_empty_and_single_step_systems(scan, adjoint, T, batch, k, n):
         (np.ones((3, 1, 1, 1), int), np.ones((3, 1), int), "float64, float32 or float16, got int"),
         (np.ones((3, 1)), np.ones((3, 1)), r"blocks\[..., None, None, :\]"),
         (np.ones((3, 1, 1, 1)), np.ones(3), r"\(T, \*batch, k\*n\)"),
+        (np.ones((1, 1, 3)), np.ones(3), r"\(T, \*batch, k\*n\)"),
+        (np.ones((3, 0, 0, 2)), np.ones((3, 0)), r"square blocks with k >= 1"),
         (np.ones((3, 2, 1, 1, 1)), np.ones((3, 4, 1)), r"leading axes \(3, 4\), blocks has"),
         (np.ones((3, 2, 3, 1)), np.ones((3, 2)), r"square blocks"),
         (np.ones((3, 2, 2, 3)), np.ones((3, 5)), r"k \* n = 5"),
