@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pararnn_solvers.linear import load, numba_rows, numba_scan, numba_split, threads
@@ -58,6 +58,7 @@ def times_covered(pieces, B, n):
 
 
 @given(st.integers(1, 20), st.integers(1, 500), st.sampled_from([4, 8]), st.integers(1, 9))
+@example(B=3, n=40, itemsize=8, workers=3)
 def test_workers_share_all_lanes_as_evenly_as_sequences_or_vectors_allow(B, n, itemsize, workers):
     shares, vector = numba_scan._shares(B, n, itemsize, workers), 64 // itemsize
     assert (times_covered(shares, B, n) == 1).all()
@@ -70,9 +71,12 @@ def test_workers_share_all_lanes_as_evenly_as_sequences_or_vectors_allow(B, n, i
             assert lo % vector == 0
 
 
-@given(st.integers(0, 5), st.integers(1, 20), st.integers(0, 9), st.integers(1, 500), st.data())
-def test_tiles_cover_a_share_and_are_small(first, sequences, lo, channels, data):
-    lanes = data.draw(st.integers(1, 2 * sequences * channels))
+@given(
+    *(st.integers(least, most) for least, most in [(0, 5), (1, 20), (0, 9), (1, 500), (1, 2000)])
+)
+@example(first=0, sequences=3, lo=0, channels=100, lanes=40)  # fewer than a tile has at least
+@example(first=0, sequences=3, lo=0, channels=100, lanes=150)  # one sequence and no more
+def test_tiles_cover_a_share_and_are_small(first, sequences, lo, channels, lanes):
     share = first, first + sequences, lo, lo + channels
     tiles = numba_scan._tiles(share, lanes)
     covered = times_covered(tiles, share[1], share[3])
