@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import gc
 import os
 import resource
@@ -27,6 +28,7 @@ KNOWN |= {"implements", "cache", "lru_cache"}  # the first registers; what is ca
 KILLED, SURVIVED, UNREACHED, SLOW = "killed", "survived", "not reached", "out of time"
 RESULTS = (KILLED, SLOW, SURVIVED, UNREACHED)
 RUN = Path(__file__).with_name("run.py")
+FAILED = 3  # the status of a child that could not try a mutant
 OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGKILL, -signal.SIGALRM)  # others, as of a crash, kill
 
 
@@ -56,6 +58,8 @@ def exchanged(mutant: Mutant) -> dict[types.CodeType, types.CodeType]:
         return {}
     optimized = 0x2  # the flag of functions, not of modules and classes
     if any(itself(a) != itself(b) and not a.co_flags & optimized for a, b in found):
+        return {}
+    if any(a.co_freevars != b.co_freevars for a, b in found):  # live closures have others
         return {}
     return {old: new for old, new in found if old.co_flags & optimized}
 
@@ -101,7 +105,7 @@ class Trials:
     def pytest_runtestloop(self, session: Any) -> bool:
         reached = self.reached(session.items, {mutant.path for mutant in self.wanted})
         self.functions = [f for f in gc.get_objects() if type(f) is types.FunctionType]
-        self.caches = [f for f in gc.get_objects() if hasattr(type(f), "cache_clear")]
+        self.caches = [f for f in gc.get_objects() if isinstance(f, functools._lru_cache_wrapper)]
         gc.freeze()  # nothing that is there need be copied by a child
         for mutant in self.wanted:
             lines = range(mutant.line, mutant.end + 1)
@@ -162,16 +166,20 @@ class Trials:
             os.close(read)
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1), os.dup2(quiet, 2)
+            ended = FAILED  # whatever is raised here, nothing of it may leave the child
             try:
                 by = self.tried(mutant, codes, items)
-            except BaseException as error:  # whatever it is, nothing of it may leave the child
+                ended = int(bool(by))
+            except BaseException as error:
                 by = repr(error)
             os.write(write, by.encode()[:1000])
-            os._exit(bool(by))
+            os._exit(ended)
         os.close(write)
         status = waited(child, 20 * self.limit)
         with os.fdopen(read) as pipe:
             by = pipe.read()
+        if status == FAILED:
+            sys.exit(f"{mutant.path}:{mutant.line} cannot be tried: {by}")
         if status == 0:
             return SURVIVED, ""
         return (SLOW, "") if status in OUT_OF_TIME else (KILLED, by)
