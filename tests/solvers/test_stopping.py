@@ -112,6 +112,18 @@ def test_stop_iteration_in_the_callback_stops_and_raises_nothing():
     assert "stopped by the callback" in solution.message
 
 
+def test_what_was_stopped_or_has_converged_is_not_finished_step_by_step():
+    case, guess = dense_tanh(T=50), np.zeros((50, 4))
+
+    def stop(state):
+        raise StopIteration
+
+    options = {"method": "newton", "guess": guess, "on_failure": "sequential"}
+    solution = solve(case, callback=stop, **options)
+    assert solution.status is prs.Status.STOPPED and not solution.h.any()
+    assert solve(case, **options).note == ""
+
+
 def test_other_errors_of_the_callback_pass_through():
     def fail(state):
         raise KeyError("mine")
