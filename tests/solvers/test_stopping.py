@@ -244,5 +244,5 @@ def test_an_infinite_state_is_never_converged():
 @pytest.mark.parametrize("shape", [(0, 2, 3), (4, 0, 3), (4, 2, 0), (4, 2, 1)])
 def test_the_norm_has_an_entry_for_each_step_and_sequence(shape):
     norm = max_norm(np.full(shape, -2.0, np.float32))
-    assert norm.dtype == np.float32
+    assert (norm.shape, norm.dtype) == (shape[:2], np.float32)
     np.testing.assert_array_equal(norm, np.full(shape[:2], 2.0 if shape[2] else 0.0))
