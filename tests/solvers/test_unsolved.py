@@ -310,8 +310,22 @@ def test_steps_that_enter_a_window_hold_its_last_state():
     assert guessed.n_iter >= 8 * first
 
 
+def test_steps_that_enter_a_window_hold_the_state_just_before_them():
+    """Of a ramp, which Newton's method climbs one window in each iteration."""
+    step, starts = prs.Recurrence(lambda h, x, _: h + x, block_size=1), []
+
+    def watching(iterate):
+        starts.append(np.unique(iterate.h))
+        return prs.exact(iterate)
+
+    case = Case(step, np.ones((64, 2, 1)), np.zeros((2, 1)), None, 64, np.nan)
+    solve(case, method=prs.Newton(watching, window=16))
+    np.testing.assert_array_equal(starts[-4:], [[0.0], [16.0], [32.0], [48.0]])
+
+
+@pytest.mark.parametrize("step_length", [prs.full_step, prs.relaxed(0.5)], ids=["full", "half"])
 @pytest.mark.parametrize("window", [None, 8])
-def test_what_a_method_remembers_is_not_overwritten(window):
+def test_what_a_method_remembers_is_not_overwritten(window, step_length):
     """The states before, cut to the steps that are open, are those that were seen before."""
     case = dense_tanh(T=30)
     seen = []
@@ -324,7 +338,7 @@ def test_what_a_method_remembers_is_not_overwritten(window):
         seen.append(iterate.h.copy())
         return prs.secant()(iterate)
 
-    assert_is_rollout(case, solve(case, method=prs.Newton(watching, window=window)))
+    assert_is_rollout(case, solve(case, method=prs.Newton(watching, step_length, window=window)))
     assert len(seen[-1]) < 30 and len(seen) > 3
 
 
