@@ -140,11 +140,11 @@ def test_dense_chunks_are_corrected_as_often_as_they_may_be(max_iter):
 
 def test_a_dense_rollout_that_overflows_is_told():
     recurrence = prs.Recurrence(lambda h, x, W: h @ W + x)
-    x, W = np.ones((700, 2, 4)) * [[1], [0]], 3.0 * np.eye(4)
+    x, W = np.ones((700, 2, 12)) * [[1], [0]], np.full((12, 12), 0.25)
     with pytest.raises(prs.ConvergenceError) as caught:
-        prs.solve(recurrence, x, np.zeros((2, 4)), W, method="sequential", compiled=True)
+        prs.solve(recurrence, x, np.zeros((2, 12)), W, method="sequential", compiled=True)
     solution = caught.value.solution
-    assert solution.compiled
+    assert solution.compiled and solution.system.dense is not None
     assert [s.name for s in solution.sequence_status] == ["DIVERGED", "SEQUENTIAL"]
 
 
