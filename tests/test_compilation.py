@@ -270,7 +270,7 @@ def test_a_callback_sees_the_end_of_what_kernels_do_at_once(method):
     seen = []
     options = {"method": method, "compiled": True}
     solution = prs.solve(diagonal(), x, h0, a, callback=seen.append, **options)
-    assert seen[-1].converged_steps == 40
+    assert (seen[-1].converged_steps, seen[-1].n_iter) == (40, solution.n_iter)
     np.testing.assert_array_equal(seen[-1].residual_norm, [solution.residual_norms[-1]])
 
 

@@ -204,6 +204,23 @@ def test_gradients_by_steps_are_those_by_blocks(share, monkeypatch):
     assert len(by_steps) == (share == 1)
 
 
+@pytest.mark.parametrize(("d", "batch"), [(4, (2, 3)), (4, (6,)), (4, ()), (2, (3,)), (1, (96,))])
+def test_a_step_is_transposed_where_its_blocks_have_many_entries(d, batch, monkeypatch):
+    """Blocks cost by their entries, d * d of each sequence; those of one state only a product."""
+    solution = solve(dense_with_vjp(T=2, batch=batch, d=d), method="sequential")
+    entries = d * d * int(np.prod(batch))
+    for calls, cheaper in ((entries, d > 1), (entries + 1, False)):
+        monkeypatch.setattr(adjoint, "ENTRIES_OF_A_CALL", calls)
+        assert adjoint.steps_are_cheaper(solution) == cheaper
+
+
+def test_no_steps_have_no_gradient(monkeypatch):
+    monkeypatch.setattr(adjoint, "ENTRIES_OF_A_CALL", 1)
+    found = prs.gradients(solve(dense_with_vjp(T=0)), np.zeros((0, 3, 4)))
+    np.testing.assert_array_equal(found.h0, np.zeros((3, 4)))
+    np.testing.assert_array_equal(found.theta, np.zeros((4, 4)))
+
+
 @pytest.mark.parametrize("masks", ["lengths", "resets", "both"])
 def test_gradients_by_steps_mind_lengths_and_resets(masks, monkeypatch):
     case, dh = dense_with_vjp(), loss_gradient((7, 3, 4))
@@ -311,6 +328,14 @@ def test_float32_gradients_are_float32():
     expected = prs.gradients(solve(double, method="sequential"), dh)
     # Sums of 40 terms of size one, amplified by at most 1 / (1 - L) = 5 forwards and backwards.
     assert_close(gradients, expected, rtol=25 * 8 * 1.2e-7)
+
+
+def test_as_many_as_256_parameters_are_differentiated():
+    case = problems.mean_field_rnn(0.5, length=2, D=16)
+    solution = prs.solve(*case[:4])
+    dh, change = np.ones((2, 16)), np.ones((16, 16))
+    slope = np.vdot(prs.gradients(solution, dh).theta, change)
+    assert slope == pytest.approx(np.vdot(dh, prs.jvp(solution, dtheta=change)), rel=1e-10)
 
 
 def test_nothing_is_differentiated_beyond_256_parameters():

@@ -266,6 +266,14 @@ def test_a_guess_may_overflow_where_the_trajectory_does_not(n, B):
         np.testing.assert_allclose(solution.h, rollout(case), rtol=0, atol=1e-11)
 
 
+def test_a_guess_is_read_at_the_ends_of_chunks():
+    """Chunks that start where they should are evaluated once, and end where the next ones start."""
+    case = diagonal(n=3, T=1000, batch=(5,))
+    options = {"method": prs.newton(chunk=20), "compiled": True}
+    found = solve(case, guess=rollout(case), **options)
+    assert found.n_step_evaluations <= 5000 + 5 * 50 < solve(case, **options).n_step_evaluations
+
+
 def test_evaluations_are_counted():
     case = diagonal(n=3, T=1000, batch=(5,))
     made = prs.newton(chunk=100)

@@ -142,6 +142,13 @@ def test_solve_takes_all_iterations_together(monkeypatch, n, together):
     assert watched.n_iter == solution.n_iter
 
 
+def test_a_given_guess_is_where_iterations_start():
+    case = cell(n=9, T=100)
+    found = solve(case, method="newton", compiled=True, guess=rollout(case))
+    assert found.n_iter == 0
+    assert solve(case, method="newton", compiled=True).n_iter > 0
+
+
 def test_max_iter_ends_as_in_the_vectorized_path():
     case = diagonal(n=9, T=100)
     for compiled in (True, False):

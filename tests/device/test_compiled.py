@@ -130,6 +130,24 @@ def test_dense_chunks_that_do_not_forget_are_corrected(device, monkeypatch, larg
     close(host.h, prs.rollout(*rotating(), compiled=False))
 
 
+@pytest.mark.parametrize("max_iter", [1, 2])
+def test_dense_chunks_are_corrected_as_often_as_they_may_be(max_iter):
+    with pytest.raises(prs.ConvergenceError) as caught:
+        options = {"method": prs.newton(chunk=10), "compiled": True, "max_iter": max_iter}
+        prs.solve(*rotating(), atol=0.0, rtol=0.0, **options)
+    assert caught.value.solution.n_iter == max_iter
+
+
+def test_a_dense_rollout_that_overflows_is_told():
+    recurrence = prs.Recurrence(lambda h, x, W: h @ W + x)
+    x, W = np.ones((700, 2, 12)) * [[1], [0]], np.full((12, 12), 0.25)
+    with pytest.raises(prs.ConvergenceError) as caught:
+        prs.solve(recurrence, x, np.zeros((2, 12)), W, method="sequential", compiled=True)
+    solution = caught.value.solution
+    assert solution.compiled and solution.system.dense is not None
+    assert [s.name for s in solution.sequence_status] == ["DIVERGED", "SEQUENTIAL"]
+
+
 def test_dense_chunks_that_forget_need_no_correction(device):
     _, found = solve_both(device, elman(d=12), method=prs.newton(chunk=40))
     assert not found.note and found.n_iter == 1

@@ -31,6 +31,7 @@ def test_arrays_start_a_cache_line(shape, dtype):
         assert (array.shape, array.dtype) == (shape, dtype)
         assert array.flags.c_contiguous and array.flags.writeable
         assert address(array) % 64 == 0 or array.size == 0
+        assert array.base.nbytes == array.nbytes + 64 or array.nbytes >= alignment.LARGE
     assert not array.any()
 
 
@@ -56,6 +57,30 @@ def test_small_arrays_do_not_take_the_memory_of_large_ones():
     before = address(array)
     del array
     assert address(alignment.empty(MANY, np.float64)) != before
+
+
+@pytest.mark.parametrize(("nbytes", "kept"), [(alignment.LARGE - 1, 0), (alignment.LARGE, 1)])
+def test_memory_of_large_arrays_is_kept(nbytes, kept):
+    array = alignment.empty((nbytes,), np.int8)
+    del array
+    assert len(alignment._waiting) == kept
+
+
+@pytest.mark.parametrize(("less", "used"), [(1, True), (0, False)])
+def test_memory_is_used_again_for_what_fills_more_than_half_of_it(less, used):
+    nbytes = 2 * (alignment.LARGE + alignment.LINE) - alignment.LINE - less
+    before = address(alignment.empty((nbytes,), np.int8))
+    array = alignment.empty((alignment.LARGE,), np.int8)
+    assert (address(array) == before) == used
+
+
+def test_as_much_waits_as_may():
+    arrays = [alignment.empty((alignment.KEPT // 4 - alignment.LINE,), np.int8) for _ in range(5)]
+    for _ in range(4):
+        arrays.pop()
+    assert sum(memory.size for memory in alignment._waiting) == alignment.KEPT
+    arrays.pop()
+    assert sum(memory.size for memory in alignment._waiting) == alignment.KEPT
 
 
 def test_what_waits_is_bounded():

@@ -43,6 +43,21 @@ def test_a_backend_that_cannot_be_imported_says_what_to_install(registry):
     assert linear.availability()["sequential"] is None
 
 
+@pytest.mark.parametrize(
+    ("cause", "install"),
+    [(ImportError("broken", name="library.part"), "library"), (ImportError("broken"), "scans")],
+    ids=["what is missing has a name", "it has none"],
+)
+def test_what_to_install_is_what_is_missing(registry, monkeypatch, cause, install):
+    def missing(module):
+        raise cause
+
+    registry["far"] = "scans.of_mine:scan"
+    monkeypatch.setattr(linear.importlib, "import_module", missing)
+    with pytest.raises(BackendUnavailable, match=f"broken; install .* pip install {install}[)]"):
+        linear.load("far")
+
+
 def test_a_backend_that_needs_a_device_says_so_where_there_is_none(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(BackendUnavailable, match="CuPy cannot be imported"):

@@ -18,11 +18,26 @@ def three_threads():
     threads.set_num_threads(before)
 
 
-def test_tasks_run_side_by_side():
-    barrier = threading.Barrier(3, timeout=10)
+@pytest.mark.parametrize("tasks", [2, 3])
+def test_tasks_run_side_by_side(tasks):
+    barrier = threading.Barrier(tasks, timeout=10)
     seen = []
-    threads.run([lambda: (barrier.wait(), seen.append(threading.get_ident()))] * 3)
-    assert len(set(seen)) == 3 and threading.get_ident() in seen
+    threads.run([lambda: (barrier.wait(), seen.append(threading.get_ident()))] * tasks)
+    assert len(set(seen)) == tasks and threading.get_ident() in seen
+
+
+def test_a_child_that_a_task_forks_has_threads_of_its_own(monkeypatch):
+    before = threads._state
+    monkeypatch.setattr(threads._worker, "inside", True)
+    threads._forget_pool()  # what the system calls in a forked child
+    assert threads._state is not before and threads.num_threads() == 3
+    test_tasks_run_side_by_side(3)
+
+
+def test_no_more_tasks_run_at_once_than_there_are_threads():
+    barrier = threading.Barrier(4, timeout=0.2)
+    with pytest.raises(threading.BrokenBarrierError):
+        threads.run([barrier.wait] * 4)
 
 
 def test_one_task_or_one_thread_runs_in_the_caller():
@@ -64,6 +79,12 @@ def test_the_number_of_threads_is_a_positive_integer(n):
     with pytest.raises(InvalidInput, match="integer >= 1"):
         threads.set_num_threads(n)
     assert threads.num_threads() == 3
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    affinities = {0: {3, 5}}  # of process 0, which is the caller
+    monkeypatch.setattr(threads.os, "sched_getaffinity", affinities.get, raising=False)
+    assert threads._available_cores() == 2
 
 
 def test_a_system_without_affinities_tells_its_cores(monkeypatch):

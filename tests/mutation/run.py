@@ -132,8 +132,8 @@ def main() -> int:
         tests = options.tests or tests_of(options.path)
         trials = Trials(left, options.seconds, keep)
         # Assertions as they are: rewritten, functions would not be known by their code.
-        plain = ["-q", "-p", "no:cacheprovider", "--capture=no", "--assert=plain"]
-        pytest.main([*plain, *tests], plugins=[trials])
+        plain = ["-q", "-p", "no:cacheprovider", "-p", "no:faulthandler", "--capture=no"]
+        pytest.main([*plain, "--assert=plain", *tests], plugins=[trials])
     results = [(mutant, known[identity(mutant)]) for mutant in wanted if identity(mutant) in known]
     for mutant, end in results:
         if end != KILLED:

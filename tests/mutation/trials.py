@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import gc
 import os
 import resource
@@ -23,9 +24,12 @@ from typing import Any
 from tests.mutation.mutants import Mutant
 
 KNOWN = {"property", "cached_property", "staticmethod", "classmethod", "contextmanager"}
+KNOWN |= {"implements", "cache", "lru_cache"}  # the first registers; what is cached is forgotten
 KILLED, SURVIVED, UNREACHED, SLOW = "killed", "survived", "not reached", "out of time"
 RESULTS = (KILLED, SLOW, SURVIVED, UNREACHED)
 RUN = Path(__file__).with_name("run.py")
+FAILED = 3  # the status of a child that could not try a mutant
+OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGKILL, -signal.SIGALRM)  # others, as of a crash, kill
 
 
 def codes(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -55,11 +59,13 @@ def exchanged(mutant: Mutant) -> dict[types.CodeType, types.CodeType]:
     optimized = 0x2  # the flag of functions, not of modules and classes
     if any(itself(a) != itself(b) and not a.co_flags & optimized for a, b in found):
         return {}
+    if any(a.co_freevars != b.co_freevars for a, b in found):  # live closures have others
+        return {}
     return {old: new for old, new in found if old.co_flags & optimized}
 
 
 def decorated(source: str, line: int) -> bool:
-    """Tell whether a line is in a function that its decorator may have compiled, or remembers."""
+    """Tell whether a line is in a function that its decorator may have compiled."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef) and node.lineno <= line <= (node.end_lineno or 0):
             names = (ast.unparse(d).partition("(")[0].split(".")[-1] for d in node.decorator_list)
@@ -89,8 +95,9 @@ class Trials:
     def __init__(self, wanted: list[Mutant], seconds: float, keep: Callable[..., None]) -> None:
         self.wanted, self.limit, self.keep = wanted, seconds, keep
         self.functions: list[types.FunctionType] = []
+        self.caches: list[Any] = []
         self.taken: dict[str, float] = {}
-        self.kills: Counter[str] = Counter()
+        self.kills: Counter[tuple[Any, ...]] = Counter()  # by a test: in a module, on a line
 
     def pytest_sessionstart(self) -> None:
         few_examples()
@@ -98,6 +105,7 @@ class Trials:
     def pytest_runtestloop(self, session: Any) -> bool:
         reached = self.reached(session.items, {mutant.path for mutant in self.wanted})
         self.functions = [f for f in gc.get_objects() if type(f) is types.FunctionType]
+        self.caches = [f for f in gc.get_objects() if isinstance(f, functools._lru_cache_wrapper)]
         gc.freeze()  # nothing that is there need be copied by a child
         for mutant in self.wanted:
             lines = range(mutant.line, mutant.end + 1)
@@ -107,18 +115,29 @@ class Trials:
             if not codes and not names:  # the import runs it: any test of the module may tell
                 names = {name for some in own.values() for name in some}
             items = [item for item in session.items if item.nodeid in names]
-            items = self.affordable(items)
+            items = self.affordable(items, mutant)
             result, by = self.trial(mutant, codes, items) if items else (UNREACHED, "")
-            self.kills[by] += result == KILLED
+            if result == KILLED:
+                self.kills.update([(by, mutant.path, mutant.line), (by, mutant.path)])
             self.keep(mutant, result)
         return True
 
-    def affordable(self, items: list[Any]) -> list[Any]:
-        """Return the quickest tests, as many as there is time for; those first that killed most."""
+    def affordable(self, items: list[Any], mutant: Mutant) -> list[Any]:
+        """Return the quickest tests, as many as there is time for; those first that may kill soon.
+
+        A test that killed on the same line may kill again, and so may, less likely, one that
+        killed in the same module.
+        """
+
+        def chance(item: Any) -> float:
+            module, line = (item.nodeid, mutant.path), (item.nodeid, mutant.path, mutant.line)
+            kills = 0.1 + self.kills[module] + 10 * self.kills[line]
+            return kills / (0.001 + self.taken[item.nodeid])
+
         items.sort(key=lambda item: self.taken[item.nodeid])
         total = accumulate(self.taken[item.nodeid] for item in items)
         some = [item for item, sum_ in zip(items, total, strict=True) if sum_ <= self.limit / 3]
-        return sorted(some or items[:1], key=lambda item: -self.kills[item.nodeid])
+        return sorted(some or items[:1], key=chance, reverse=True)
 
     def reached(self, items: list[Any], paths: set[str]) -> dict[str, dict[int, list[str]]]:
         """Run all tests; return which of them reach each line of each module."""
@@ -147,19 +166,23 @@ class Trials:
             os.close(read)
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1), os.dup2(quiet, 2)
+            ended = FAILED  # whatever is raised here, nothing of it may leave the child
             try:
                 by = self.tried(mutant, codes, items)
-            except BaseException as error:  # whatever it is, nothing of it may leave the child
+                ended = int(bool(by))
+            except BaseException as error:
                 by = repr(error)
             os.write(write, by.encode()[:1000])
-            os._exit(bool(by))
+            os._exit(ended)
         os.close(write)
         status = waited(child, 20 * self.limit)
         with os.fdopen(read) as pipe:
             by = pipe.read()
+        if status == FAILED:
+            sys.exit(f"{mutant.path}:{mutant.line} cannot be tried: {by}")
         if status == 0:
             return SURVIVED, ""
-        return (KILLED, by) if status == 1 else (SLOW, f"exit {status}")
+        return (SLOW, "") if status in OUT_OF_TIME else (KILLED, by)
 
     def tried(self, mutant: Mutant, codes: Any, items: list[Any]) -> str:
         """Return the test that fails, or nothing."""
@@ -168,7 +191,14 @@ class Trials:
         if codes:
             for function in self.functions:
                 function.__code__ = codes.get(function.__code__, function.__code__)
-            return next((item.nodeid for item in items if not passes(item)), "")
+            for cached in self.caches:
+                if getattr(cached.__wrapped__, "__code__", None) in codes.values():
+                    cached.cache_clear()
+            for item in items:
+                signal.alarm(10 + int(20 * self.taken[item.nodeid]))  # ends what waits for ever
+                if not passes(item):
+                    return str(item.nodeid)
+            return ""
         names = [item.nodeid for item in items]
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "source.py")
@@ -176,10 +206,17 @@ class Trials:
             if "jit" in mutant.source:
                 os.environ["NUMBA_CACHE_DIR"] = folder  # what is kept there is of other kernels
             command = [sys.executable, str(RUN), "--instead", mutant.path, str(source), *names]
-            found = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if found.returncode < 0:
-            os.kill(os.getpid(), signal.SIGKILL)  # out of time
-        return found.stdout.strip().splitlines()[-1] if found.returncode else ""
+            try:
+                found = subprocess.run(
+                    command, stdout=subprocess.PIPE, text=True, timeout=5 * self.limit
+                )
+                slow = found.returncode in OUT_OF_TIME
+            except subprocess.TimeoutExpired:
+                slow = True
+        if slow:
+            os.kill(os.getpid(), signal.SIGKILL)
+        failed = [line for line in found.stdout.splitlines() if line in names]
+        return [*failed, "the import"][0] if found.returncode else ""
 
 
 def few_examples() -> None:
@@ -233,7 +270,4 @@ def run_instead(path: str, source: str, names: list[str]) -> int:
     files = sorted({name.partition("::")[0] for name in names})
     # With assertions as they are: pytest's own finder would come before this one.
     options = ["-x", "-q", "--assert=plain", "--tb=no", "-p", "no:cacheprovider", *files]
-    status = pytest.main(options, plugins=[First()])
-    if status:
-        print("\nthe import" if status != 1 else "", end="")
-    return int(status)
+    return int(pytest.main(options, plugins=[First()]))

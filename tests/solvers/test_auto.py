@@ -29,6 +29,12 @@ def test_growth_counts_over_the_whole_trajectory():
     assert solution.method.startswith("newton()")
 
 
+@pytest.mark.parametrize("a", [1.0, 1.003])
+def test_what_hardly_grows_is_not_taken_to_forget(a):
+    step, x = prs.Recurrence(lambda h, x, a: a * h + x, block_size=1), np.full((3000, 1), 1e-3)
+    assert prs.solve(step, x, np.ones(1), a).method == "newton()"
+
+
 def test_float32_gives_up_earlier():
     """Growth by 1/sqrt(eps): 1.6e8 - 18.0 in logarithm - for float64, 2.9e3 - 8.0 - for float32."""
     step = prs.Recurrence(lambda h, x, a: a * h + x, block_size=1)

@@ -132,6 +132,8 @@ def test_the_estimate_is_the_sum_of_what_is_held():
     assert need(prs.windowed(length=2 * T)) == need(prs.newton())
     assert need(prs.newton(chunk=S)) == 8 * states + 2 * (T // S) * dense
     assert need(prs.newton(chunk=S + 3)) == 8 * states + 2 * (T // (S + 3) + 1) * dense
+    assert isinstance(need(prs.levenberg_marquardt()), int)
+    assert isinstance(need(prs.anderson(m, prs.newton())), int)
     more = need(prs.levenberg_marquardt()) - need(prs.newton())
     assert more == 5 * T * 2 * dense  # float64
     mixed = prs.anderson(m, prs.newton())

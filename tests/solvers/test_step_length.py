@@ -118,6 +118,7 @@ def test_backtracking_takes_the_first_step_that_meets_the_condition():
         ({"shrink": 1.0}, "shrink is 1.0; expected a number between 0 and 1"),
         ({"shrink": -0.5}, "shrink is -0.5; expected a number between 0 and 1"),
         ({"least": 0}, "least is 0; expected a step between 0 and 1"),
+        ({"least": 1.5}, "least is 1.5; expected a step between 0 and 1"),
     ],
 )
 def test_backtracking_that_would_never_end_is_refused(parameters, message):

@@ -112,6 +112,18 @@ def test_stop_iteration_in_the_callback_stops_and_raises_nothing():
     assert "stopped by the callback" in solution.message
 
 
+def test_what_was_stopped_or_has_converged_is_not_finished_step_by_step():
+    case, guess = dense_tanh(T=50), np.zeros((50, 4))
+
+    def stop(state):
+        raise StopIteration
+
+    options = {"method": "newton", "guess": guess, "on_failure": "sequential"}
+    solution = solve(case, callback=stop, **options)
+    assert solution.status is prs.Status.STOPPED and not solution.h.any()
+    assert solve(case, **options).note == ""
+
+
 def test_other_errors_of_the_callback_pass_through():
     def fail(state):
         raise KeyError("mine")
@@ -232,5 +244,5 @@ def test_an_infinite_state_is_never_converged():
 @pytest.mark.parametrize("shape", [(0, 2, 3), (4, 0, 3), (4, 2, 0), (4, 2, 1)])
 def test_the_norm_has_an_entry_for_each_step_and_sequence(shape):
     norm = max_norm(np.full(shape, -2.0, np.float32))
-    assert norm.dtype == np.float32
+    assert (norm.shape, norm.dtype) == (shape[:2], np.float32)
     np.testing.assert_array_equal(norm, np.full(shape[:2], 2.0 if shape[2] else 0.0))

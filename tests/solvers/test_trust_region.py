@@ -95,29 +95,49 @@ def test_each_sequence_has_a_damping_of_its_own():
     assert moved.damping[1] == 250.0
 
 
+def gain_ratio(iterate, delta):
+    """Return by how much ``|F|^2 / 2`` falls, beside the fall of ``|F + M delta|^2 / 2``."""
+    F, linear = iterate.residual, iterate.residual + iterate.matrix.matvec(delta)
+    trial = iterate.moved(iterate.h + delta)
+    phi, after, model = (np.square(v).sum(axis=(0, 2)) / 2 for v in (F, trial.residual, linear))
+    return (phi - after) / (phi - model), trial
+
+
 def test_the_gain_ratio_decides_whether_to_step_and_what_becomes_of_the_damping():
-    """By ``rho``: how much ``|F|^2 / 2`` falls, beside the fall of ``|F + M delta|^2 / 2``."""
     scan, seen = load("sequential"), set()
     for seed, damping in itertools.product(range(12), [1e-6, 1e-2, 1.0]):
         h = 0.4 * np.random.default_rng(seed).standard_normal((30, 2, 6))
         iterate, _ = first_step(h, np.full(2, damping))
-        moved = trust_region(iterate, scan, factor=3.0)
+        moved = trust_region(iterate, scan, factor=1.5)
         delta = damped_least_squares(iterate.matrix, iterate.residual, iterate.damping)
-        trial, linear = iterate.moved(h + delta), iterate.residual + iterate.matrix.matvec(delta)
-        phi, after, model = (
-            np.square(F).sum(axis=(0, 2)) / 2 for F in (iterate.residual, trial.residual, linear)
-        )
-        rho = (phi - after) / (phi - model)
+        rho, trial = gain_ratio(iterate, delta)
         for b in range(2):
             assert abs(rho[b] - 0.25) > 1e-6 and abs(rho[b] - 1e-4) > 1e-6
             region = int(rho[b] > 1e-4) + int(rho[b] > 0.25)
             seen.add(region)
-            expected = damping * [3, 1, 1 / 3][region]
+            expected = damping * [1.5, 1, 1 / 1.5][region]
             np.testing.assert_allclose(moved.damping[b], expected, rtol=1e-14)
             np.testing.assert_array_equal(moved.h[:, b], (trial.h if region else h)[:, b])
             np.testing.assert_allclose(moved.f[:, b], (trial.f if region else iterate.f)[:, b])
         assert not moved.stalled.any()
     assert seen == {0, 1, 2}
+
+
+def test_the_gain_ratio_is_that_of_the_model_however_wrong():
+    """Blocks that are wrong by more and more lead past both limits in small steps."""
+    scan, near = load("sequential"), []
+    case = dense_tanh(d=6, T=30, batch=(2,))
+    system = System(prs.Recurrence(case.recurrence), case.x, case.h0, case.theta, 30)
+    start = Iterate(system, 0.4 * np.ones((30, 2, 6)))
+    for wrong in np.linspace(0, 2, 81):
+        blocks = prs.exact(start) + wrong * np.eye(6)[..., None]
+        iterate = Iterate(system, start.h, start.f, blocks=blocks, damping=np.ones(2))
+        delta = damped_least_squares(iterate.matrix, iterate.residual, iterate.damping)
+        rho, _ = gain_ratio(iterate, delta)
+        expected = np.where(rho > 0.25, 0.5, np.where(rho > 1e-4, 1.0, 2.0))
+        np.testing.assert_allclose(trust_region(iterate, scan, factor=2.0).damping, expected)
+        near += [*rho]
+    assert min(np.abs(np.array(near) - 0.27)) < 0.02
 
 
 def test_a_system_that_is_singular_to_rounding_gets_no_step():
