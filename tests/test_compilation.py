@@ -423,7 +423,11 @@ def test_kernels_take_the_place_of_a_vjp_that_is_the_derivative():
     assert found.theta["n"] is None
 
 
-@pytest.mark.parametrize("method", ["auto", "sequential", "newton", prs.newton(chunk=10)])
+@pytest.mark.parametrize(
+    "method",
+    ["auto", "sequential", "newton", prs.newton(chunk=10), prs.windowed(prs.newton(chunk=10), 20)],
+    ids=str,
+)
 def test_inputs_that_are_nan_are_found_even_if_the_step_ignores_them(method):
     step = prs.Recurrence(lambda h, x, _: 0.5 * h + np.where(x > 0, x, 0), block_size=1)
     x = np.zeros((50, 4))

@@ -282,6 +282,7 @@ def test_evaluations_are_counted():
     assert solution.n_step_evaluations == shot.evaluations
     once = solve(case, method=prs.newton(chunk=5000), compiled=True)
     assert once.n_step_evaluations == 5000
+    assert once.residual_norms.shape == (1, 5)
 
 
 # --- what shooting is chosen by ------------------------------------------------------------------

@@ -133,7 +133,7 @@ def test_solve_takes_all_iterations_together(monkeypatch, n, together):
     iterate = wavefront.iterate
     monkeypatch.setattr(wavefront, "iterate", lambda *a: seen.append(iterate(*a)) or seen[-1])
     solution = solve(case, method="newton", compiled=True)
-    assert len(seen) == together
+    assert len(seen) == together and solution.compiled
     if together:
         np.testing.assert_array_equal(solution.h, seen[0].h[:, 0])
         assert solution.n_step_evaluations == seen[0].evaluations
