@@ -13,6 +13,7 @@ from pararnn_solvers.solvers.iterate import Iterate
 from pararnn_solvers.solvers.linearization import exact
 from pararnn_solvers.solvers.step_length import full_step
 from pararnn_solvers.solvers.stopping import Stopping
+from pararnn_solvers.solvers.wavefront import iterate_together
 from tests.compiled.cases import FAMILIES, cell, diagonal, program_of, system_of
 from tests.strategies import rollout, rounding, solve
 
@@ -126,6 +127,27 @@ def test_a_drive_that_is_infinite_is_noticed_where_the_states_do_not_show_it():
     assert not front_of(case).finite
 
 
+@pytest.mark.parametrize("drive", [0.5, np.inf])
+def test_the_solution_says_that_a_kernel_ran_and_the_tally_what_it_noticed(drive):
+    case = diagonal(n=8, T=100)
+    case.x[50, 2] = drive
+    system = replace(system_of(case), program=program_of(case))
+    solution = iterate_together(system, None, load("numba"), Stopping())
+    assert solution.compiled and solution.status is Status.CONVERGED
+    assert system.tally.suspect == np.isinf(drive)
+
+
+@pytest.mark.parametrize("chunk", [1, 10])
+@pytest.mark.parametrize("choice", [(prs.exact, prs.relaxed(0.5)), (prs.scaled(0.5),)])
+def test_kernels_take_the_steps_of_no_other_method(choice, chunk):
+    """Of one that differs from Newton's in A alone, or in the length of the step alone."""
+    case = diagonal(n=9, T=100)
+    method = prs.Newton(*choice, chunk=chunk)
+    found, expected = (solve(case, method=method, compiled=c) for c in (True, False))
+    assert found.n_iter == expected.n_iter > 1
+    np.testing.assert_allclose(found.residual_norms, expected.residual_norms, 1e-4, 1e-14)
+
+
 @pytest.mark.parametrize(("n", "together"), [(2, False), (9, True)])
 def test_solve_takes_all_iterations_together(monkeypatch, n, together):
     case = cell(n=n, T=100)
@@ -199,3 +221,18 @@ def test_an_iterate_of_the_kernel_is_that_of_array_operations(family):
         np.testing.assert_allclose(moved.h, stepped.h, **allowed)
         assert moved.number == stepped.number == 5
         assert moved.fused
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_first_state_after_a_cut_is_f_of_the_state_before_it(family):
+    """That one stays within its tolerance, whereas the kernel's step has moved it as well."""
+    case = FAMILIES[family](n=16, T=9, batch=(3,))
+    system = replace(system_of(case), program=program_of(case))
+    h = 2 * np.random.default_rng(0).standard_normal(system.shape).astype(case.h0.dtype)
+    iterate, chosen = Iterate(system, h, fused=True), np.array([True, False, True])
+    for start in (2, 8, 9):
+        part = system.part(h, start, 9, chosen)
+        found = iterate.restrict(part, slice(start, None), chosen).newton_step().h
+        expected = iterate.newton_step().h[start:, chosen]
+        expected[:1] = part.evaluate(part.previous(h[start:, chosen]))[:1]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=rounding(case))
