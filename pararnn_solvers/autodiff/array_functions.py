@@ -180,7 +180,7 @@ for _function in (
 
 @implements(getattr(np, "astype", None))  # NumPy 2.1
 def _astype(x: Array, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Array:
-    return x.astype(dtype)
+    return x.astype(dtype, copy=copy)
 
 
 @implements(np.diag)

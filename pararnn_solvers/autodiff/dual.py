@@ -214,8 +214,10 @@ class Dual(ArrayMethods, NDArrayOperatorsMixin):
 
     # --- copies --------------------------------------------------------------------------------
 
-    def astype(self, dtype: Any, **_: Any) -> Dual:
+    def astype(self, dtype: Any, *, copy: bool = True, **_: Any) -> Dual:
         """Convert to another floating type."""
+        if not copy and dtype == self.dtype:
+            return self
         if np.dtype(dtype).kind not in "fc":
             raise NotDifferentiable(
                 f"astype({np.dtype(dtype).name}) of a traced state loses its derivative; {REMEDY}"

@@ -202,7 +202,15 @@ def test_where_of_one_argument_is_nonzero():
 def test_functions_of_later_versions(check):
     check(lambda a: np.unstack(a, axis=1), A)
     check(np.unstack, A)
-    assert np.astype(Dual(V, np.ones((1, 6))), np.float32).tangent.dtype == np.float32
+    h = Dual(V.copy(), np.ones((1, 6)))
+    assert np.astype(h, np.float32).tangent.dtype == np.float32
+    assert np.astype(h, float, copy=False) is h
+    copies = np.astype(h, float), np.reshape(h, (2, 3), copy=True)
+    for out in copies:
+        out[...] = 0
+    np.testing.assert_array_equal([h.value, h.tangent[0]], [V, np.ones(6)])
+    with pytest.raises(ValueError, match="avoid creating a copy"):
+        np.reshape(np.reshape(h, (2, 3)).T, 6, copy=False)
 
 
 @pytest.mark.parametrize("like", [np.zeros_like, np.ones_like, np.empty_like])

@@ -47,6 +47,7 @@ def test_numbers_and_lists_make_arrays():
 def test_tangents_have_the_type_of_the_value():
     h = Dual(A.astype(np.float32), TANGENT)
     assert tangent_of(h, 2).dtype == tangent_of(h[0] * 1.0, 2).dtype == np.float32
+    assert tangent_of(out := dual(), 2) is out.tangent  # no copy of what is right
 
 
 def test_tangent_of_plain_results_is_zero():
@@ -128,6 +129,8 @@ def test_comparisons_and_predicates_are_plain():
 def test_astype():
     out = dual().astype(np.float32)
     assert out.dtype == out.tangent.dtype == np.float32
+    assert out.astype("float32", copy=False) is out
+    assert out.astype(np.float64, copy=False).tangent.dtype == np.float64
     with pytest.raises(NotDifferentiable, match=r"astype\(int64\)"):
         dual().astype(np.int64)
 
