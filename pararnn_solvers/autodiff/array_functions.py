@@ -77,8 +77,8 @@ TAKE_DTYPE.update({np.full_like, np.copyto})
 def _full_like(a: Any, fill_value: Any, *args: Any, **kwargs: Any) -> Any:
     if not isinstance(fill_value, Dual):
         return _constant_like(np.full_like)(a, fill_value, *args, **kwargs)
-    like = a.value if isinstance(a, Dual) else a
-    return fill_value + np.zeros_like(like, *args, **kwargs)
+    like = np.empty_like(a.value, *args, **kwargs)
+    return np.broadcast_to(fill_value, like.shape).astype(like.dtype)
 
 
 @implements(np.copyto)
@@ -124,7 +124,11 @@ def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max:
 @implements(np.nan_to_num)
 def _nan_to_num(x: Array, copy: bool = True, **replacements: Any) -> Array:
     value = np.nan_to_num(x.value, **replacements)
-    return Dual(value, np.where(np.isfinite(x.value), x.tangent, 0))
+    out = Dual(value, np.where(np.isfinite(x.value), x.tangent, 0))
+    if copy:
+        return out
+    x[...] = out
+    return x
 
 
 @implements(np.interp)
@@ -159,8 +163,8 @@ def _sort(a: Array, axis: int = -1, kind: Any = None, *, stable: Any = None) -> 
 def _by_direction(function: Any) -> Callable[..., Any]:
     def implementation(a: Any, *args: Any, **kwargs: Any) -> Any:
         value = function(a.value, *args, **kwargs)
-        if np.may_share_memory(value, a.value):
-            value = value.copy()
+        if value is a.value:  # as np.diff of no differences is
+            return a
         tangent = [function(t, *args, **kwargs) for t in full(a.tangent, a.shape)]
         return Dual(value, np.stack(tangent))
 
@@ -176,7 +180,7 @@ for _function in (
 
 @implements(getattr(np, "astype", None))  # NumPy 2.1
 def _astype(x: Array, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Array:
-    return x.astype(dtype)
+    return x.astype(dtype, copy=copy)
 
 
 @implements(np.diag)

@@ -193,8 +193,9 @@ class Dual(ArrayMethods, NDArrayOperatorsMixin):
         if is_basic(index):
             shape = self.shape
             return self._derive(self.value[index], lambda t: index_tangent(t, index, shape))
+        value = self.value[index]  # first: an index that is wrong says so of the value
         tangent = np.moveaxis(full(self.tangent, self.shape), 0, -1)[direction_last(index)]
-        return Dual(self.value[index], np.moveaxis(tangent, -1, 0))
+        return Dual(value, np.moveaxis(tangent, -1, 0))
 
     def __setitem__(self, index: Any, new: Any) -> None:
         index = index if isinstance(index, tuple) else (index,)
@@ -213,8 +214,10 @@ class Dual(ArrayMethods, NDArrayOperatorsMixin):
 
     # --- copies --------------------------------------------------------------------------------
 
-    def astype(self, dtype: Any, **_: Any) -> Dual:
+    def astype(self, dtype: Any, *, copy: bool = True, **_: Any) -> Dual:
         """Convert to another floating type."""
+        if not copy and dtype == self.dtype:
+            return self
         if np.dtype(dtype).kind not in "fc":
             raise NotDifferentiable(
                 f"astype({np.dtype(dtype).name}) of a traced state loses its derivative; {REMEDY}"

@@ -108,7 +108,7 @@ def direction_last(index: tuple[Any, ...]) -> tuple[Any, ...]:
 
     At the end, NumPy's placement of advanced indices is the same with that axis as without it.
     """
-    return (*index, slice(None)) if any(i is Ellipsis for i in index) else index
+    return (*index, slice(None))
 
 
 def index_tangent(t: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:

@@ -24,7 +24,8 @@ __all__: list[str] = []
 def _reshape(a: Array, /, shape: Any, order: str = "C", *, copy: bool | None = None) -> Array:
     if order != "C":
         raise NotDifferentiable(f"numpy.reshape with order={order!r} has no derivative rule here")
-    value = np.reshape(a.value, shape)
+    options: dict[str, Any] = {} if copy is None else {"copy": copy}  # NumPy 2.1
+    value = np.reshape(a.value, shape, **options)
     old, new = a.shape, value.shape
     return a._derive(value, lambda t: reshape_tangent(t, old, new))
 

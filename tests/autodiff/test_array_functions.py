@@ -44,7 +44,7 @@ VIEWS = {
     np.fliplr: [(np.fliplr, A)],
     np.rot90: [(row(np.rot90), A), (row(np.rot90, 3, (1, -1)), A)],
     np.diagonal: [(row(np.diagonal), A), (row(np.diagonal, 1, -1, 0), A)],
-    np.linalg.diagonal: [(row(np.linalg.diagonal, offset=-1), A)],
+    np.linalg.diagonal: [(np.linalg.diagonal, A), (row(np.linalg.diagonal, offset=-1), A)],
     np.broadcast_to: [(row(np.broadcast_to, (2, 3, 4, 5)), A), (row(np.broadcast_to, (4, 6)), V)],
     np.broadcast_arrays: [(np.broadcast_arrays, A[:, :1], V[:5])],
     np.atleast_1d: [(np.atleast_1d, V), (np.atleast_1d, V[0])],
@@ -59,14 +59,28 @@ JOINS = {
     ],
     np.concat: [(lambda a, b: np.concat((a, b), axis=-1), A, B)],
     np.append: [(np.append, A, B), (row(np.append, axis=1), A, B)],
-    np.stack: [(lambda a, b, i=i: np.stack([a, b], axis=i), A, B) for i in (0, 1, -1, -2)],
-    np.hstack: [(lambda a, b: np.hstack([a, b]), A, B), (lambda v: np.hstack([v, v]), V)],
+    np.stack: [
+        *((lambda a, b, i=i: np.stack([a, b], axis=i), A, B) for i in (0, 1, -1, -2)),
+        (lambda a, b: np.stack([a, b]), A, B),
+    ],
+    np.hstack: [
+        *((lambda a: np.hstack([a, 2 * a]), a) for a in (A, M, V)),
+        (lambda a: np.hstack([a]), A),
+    ],
     np.vstack: [(lambda a, b: np.vstack([a, b]), A, B), (lambda v: np.vstack([v, v]), V)],
     np.dstack: [(lambda a, b: np.dstack([a, b]), A, B), (lambda v: np.dstack([v, v]), V)],
     np.column_stack: [(lambda v: np.column_stack([v, 2 * v, np.ones((6, 2))]), V)],
-    np.split: [(row(np.split, 2, axis=1), A), (row(np.split, [1, 3], -1), A)],
-    np.array_split: [(row(np.array_split, 3, axis=-1), A), (row(np.array_split, [2, 1]), V)],
-    np.hsplit: [(row(np.hsplit, 2), A), (row(np.hsplit, 2), V)],
+    np.split: [
+        (row(np.split, 2, axis=1), A),
+        (row(np.split, [1, 3], -1), A),
+        (row(np.split, 3), A),
+    ],
+    np.array_split: [
+        (row(np.array_split, 3, axis=-1), A),
+        (row(np.array_split, 2), A),
+        (row(np.array_split, [2, 1]), V),
+    ],
+    np.hsplit: [(row(np.hsplit, 2), a) for a in (A, M, V)],
     np.vsplit: [(row(np.vsplit, 3), A)],
     np.dsplit: [(row(np.dsplit, [2]), A)],
 }
@@ -77,7 +91,10 @@ SELECTIONS = {
         (lambda v: np.where(A > 0, v, 1.0), V[:5]),
         (lambda v: np.where(v > 0, 0, v * v), V),
     ],
-    np.select: [(lambda a, b: np.select([A > 1, A > 0], [a, a * b], b), A, B)],
+    np.select: [
+        (lambda a, b: np.select([A > 1, A > 0], [a, a * b], b), A, B),
+        (lambda a: np.select([A > 0], [a * a]), A),
+    ],
     np.nan_to_num: [(np.nan_to_num, A)],
     np.polyval: [(lambda x: np.polyval([2.0, -1.0, 3.0], x), A), (np.polyval, V[:3], A)],
     np.take: [(row(np.take, [2, 0, 0], axis=1), A), (row(np.take, [[7, 0]]), A)],
@@ -112,6 +129,7 @@ REAL_ONLY = {
         (row(np.clip, -0.5, 0.5), A),
         (row(np.clip, None, 0.5), A),
         (row(np.clip, -0.5, None), A),
+        (row(np.clip, a_min=-0.5, a_max=0.5), A),
         (np.clip, A, -np.abs(B), np.abs(B) + 1),
     ],
     np.interp: [(row(np.interp, [-1.0, 0.0, 1.5], [2.0, 0.0, 1.0]), V)],
@@ -183,7 +201,16 @@ def test_where_of_one_argument_is_nonzero():
 @pytest.mark.skipif(not hasattr(np, "unstack"), reason="NumPy 2.1")
 def test_functions_of_later_versions(check):
     check(lambda a: np.unstack(a, axis=1), A)
-    assert np.astype(Dual(V, np.ones((1, 6))), np.float32).tangent.dtype == np.float32
+    check(np.unstack, A)
+    h = Dual(V.copy(), np.ones((1, 6)))
+    assert np.astype(h, np.float32).tangent.dtype == np.float32
+    assert np.astype(h, float, copy=False) is h
+    copies = np.astype(h, float), np.reshape(h, (2, 3), copy=True)
+    for out in copies:
+        out[...] = 0
+    np.testing.assert_array_equal([h.value, h.tangent[0]], [V, np.ones(6)])
+    with pytest.raises(ValueError, match="avoid creating a copy"):
+        np.reshape(np.reshape(h, (2, 3)).T, 6, copy=False)
 
 
 @pytest.mark.parametrize("like", [np.zeros_like, np.ones_like, np.empty_like])
@@ -201,8 +228,53 @@ def test_full_like():
     h = Dual(V, np.eye(6))
     np.testing.assert_array_equal(np.full_like(h, 2.0).tangent, np.zeros((6, 1)))
     np.testing.assert_array_equal(np.full_like(h, h[1]).tangent[1] * np.ones(6), np.ones(6))
+    rows = np.full_like(h, h, shape=(2, 6), dtype=np.float32)
+    assert rows.dtype == rows.tangent.dtype == np.float32
+    np.testing.assert_array_equal(rows.value, np.full_like(V, V, shape=(2, 6), dtype=np.float32))
+    rows[0] = 1  # as into any array that is new
+    np.testing.assert_array_equal(rows.tangent[:, 0], np.zeros((6, 6)))
+    np.testing.assert_array_equal(rows.tangent[:, 1], np.eye(6))
     with pytest.raises(NotDifferentiable, match="writing a traced state into a plain array"):
         np.full_like(V, h[1])
+
+
+def test_what_is_not_finite_is_replaced_by_a_constant():
+    h = Dual(np.array([1.0, np.nan, -np.inf]), np.array([[2.0, 3.0, 5.0]]))
+    other = np.nan_to_num(h, nan=7.0)
+    np.testing.assert_array_equal(other.value[:2], [1, 7])
+    np.testing.assert_array_equal(other.tangent, [[2, 0, 0]])
+    assert np.isnan(h.value[1])
+    assert np.nan_to_num(h, copy=False, nan=7.0) is h
+    np.testing.assert_array_equal(h.value, other.value)
+    np.testing.assert_array_equal(h.tangent, [[2, 0, 0]])
+
+
+def test_at_the_ends_of_an_interpolation_the_slope_is_that_within():
+    h = Dual(np.array([0.0, 3.0, -0.1, 3.1]), np.eye(4))
+    out = np.interp(h, [0.0, 1.0, 3.0], [5.0, 6.0, 2.0])
+    np.testing.assert_array_equal(np.diag(out.tangent), [1, -2, 0, 0])
+
+
+def test_a_stable_sort_keeps_the_order_of_equals():
+    values = np.arange(1000) % 3 * 1.0
+    names = np.arange(1000.0)[None]
+    out = np.sort(Dual(values, names), stable=True)
+    np.testing.assert_array_equal(out.tangent[0], np.argsort(values, stable=True))
+
+
+def test_no_differences_are_the_array_itself():
+    h = Dual(V.copy(), np.eye(6))
+    assert np.diff(h, 0) is h
+
+
+def test_a_diagonal_shows_what_is_written_later(check):
+    def function(m):
+        out = m * 1.0
+        diagonal = np.diag(out)
+        out[...] = m * m
+        return diagonal
+
+    check(function, M)
 
 
 def test_copyto():
@@ -248,3 +320,5 @@ def test_pad_and_reshape_name_what_they_do_not_support():
         np.stack([h, A[0]])
     with pytest.raises(ValueError, match="equal division"):
         np.split(h, 2)
+    with pytest.raises(ValueError, match="shorter"):
+        np.select([A > 0, A > 1], [h])

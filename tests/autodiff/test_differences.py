@@ -3,18 +3,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pararnn_solvers.autodiff import DERIVATIVES, complex_step, forward_difference, pushforward
+from pararnn_solvers.autodiff import (
+    DERIVATIVES,
+    central_difference,
+    complex_step,
+    forward_difference,
+    pushforward,
+)
 from pararnn_solvers.errors import InvalidInput, NotDifferentiable
 
 TOLERANCE = {
     ("dual", np.float64): 1e-14,
     ("cs", np.float64): 1e-14,
     ("2-point", np.float64): 1e-6,
-    ("3-point", np.float64): 1e-8,
+    ("3-point", np.float64): 1e-9,
     ("dual", np.float32): 2e-6,
     ("cs", np.float32): 2e-6,
     ("2-point", np.float32): 1e-2,
-    ("3-point", np.float32): 1e-3,
+    ("3-point", np.float32): 2e-4,
 }
 W = np.random.default_rng(0).normal(size=(4, 4))
 
@@ -77,7 +83,17 @@ def test_integer_states_are_refused(name):
         DERIVATIVES[name](network, np.ones((3, 4), int), np.eye(4))
 
 
-@pytest.mark.parametrize("directions", [np.ones(4), np.ones((2, 3))])
+@pytest.mark.parametrize("name", DERIVATIVES)
+def test_a_direction_of_one_number_moves_all_entries_by_it(name):
+    h = np.random.default_rng(1).normal(size=(3, 4))
+    _, tangent = DERIVATIVES[name](network, h, [[1.0], [-2.0]])
+    expected = np.array([1.0, -2.0])[:, None, None] * jacobian(h).sum(axis=0)
+    np.testing.assert_allclose(tangent, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "directions", [np.ones(4), np.ones((2, 3)), np.ones((4, 2)), np.ones((4, 0))]
+)
 def test_directions_of_the_wrong_shape_are_refused(directions):
     with pytest.raises(InvalidInput, match=r"shape \(p, 4\)"):
         pushforward(network, np.ones((3, 4)), directions)
@@ -92,6 +108,31 @@ def test_constant_functions_have_derivative_zero():
     for name in ("dual", "2-point", "3-point"):
         value, tangent = DERIVATIVES[name](lambda h: np.ones(h.shape), np.ones((3, 4)), np.eye(4))
         np.testing.assert_array_equal(tangent, np.zeros((4, 3, 4)))
+    assert pushforward(lambda h: 1.0, np.ones((3, 4)), np.eye(4)[:2])[1].shape == (2,)
+
+
+def test_steps_of_differences_follow_the_largest_entry_but_are_never_below_that_of_one():
+    """Of a parabola the forward difference at 0 is the step, of a cubic the central its square."""
+    root = 2.0**-26  # eps**(1/2) of float64
+    _, small = forward_difference(np.square, np.array([0.0, 0.5]), [[1.0, 0.0]])
+    _, large = forward_difference(np.square, np.array([0.0, -8.0]), [[1.0, 0.0]])
+    np.testing.assert_array_equal([small[0, 0], large[0, 0]], [root, 8 * root])
+    _, central = central_difference(lambda h: h**3, np.array([0.0, -8.0]), [[1.0, 0.0]])
+    np.testing.assert_allclose(central[0, 0], (8 * 2 ** (-52 / 3)) ** 2, rtol=1e-14)
+
+
+def test_a_complex_step_leaves_the_real_part_alone():
+    _, tangent = complex_step(np.square, np.zeros((1, 2)), np.eye(2))
+    np.testing.assert_array_equal(tangent, np.zeros((2, 1, 2)))
+
+
+def test_a_complex_step_in_extended_precision():
+    h = np.linspace(-1, 1, 4, dtype=np.longdouble)
+    value, tangent = complex_step(np.exp, h, np.eye(4))
+    assert value.dtype == tangent.dtype == np.longdouble
+    tolerance = 4 * float(np.finfo(np.longdouble).eps)
+    np.testing.assert_allclose(np.diag(np.diag(tangent)), tangent)
+    np.testing.assert_allclose(np.diag(tangent), np.exp(h), rtol=tolerance)
 
 
 def test_half_precision_is_computed_in_single():

@@ -36,6 +36,20 @@ def test_missing_axes_of_a_tangent_count_as_one():
     assert tangent_of(h, 2).shape == (2, *SHAPE)
 
 
+def test_numbers_and_lists_make_arrays():
+    h = Dual([1.0, 2.0], [[3.0, 4.0]])
+    assert isinstance(h.value, np.ndarray)
+    assert isinstance(h.tangent, np.ndarray)
+    assert Dual(2.0, [1.0, 3.0]).shape == ()
+    assert Dual(A, TANGENT).value is A
+
+
+def test_tangents_have_the_type_of_the_value():
+    h = Dual(A.astype(np.float32), TANGENT)
+    assert tangent_of(h, 2).dtype == tangent_of(h[0] * 1.0, 2).dtype == np.float32
+    assert tangent_of(out := dual(), 2) is out.tangent  # no copy of what is right
+
+
 def test_tangent_of_plain_results_is_zero():
     np.testing.assert_array_equal(tangent_of(A, 2), np.zeros((2, *SHAPE)))
     np.testing.assert_array_equal(tangent_of(1.0, 2), np.zeros(2))
@@ -94,6 +108,16 @@ def test_operators_of_real_numbers(check):
     check(lambda h: h.clip(-0.5, 0.5) + h.var(axis=0) + h.std(), A, analytic=False)
     check(lambda h: h.clip(min=0.0) + h.clip(max=0.1), A, analytic=False)
     assert isinstance(dual() // 1, np.ndarray)
+    whole = divmod(dual(), 0.7)[0]
+    assert isinstance(whole, np.ndarray)
+    np.testing.assert_array_equal(whole, A // 0.7)
+
+
+@pytest.mark.parametrize("exponent", [2, 1, 0.5, -1, 0, 3, -2, 1.5, -0.5, 2.0])
+def test_powers_are_those_of_numpy_to_the_last_bit(exponent, check):
+    h = np.abs(A) + 1
+    np.testing.assert_array_equal((Dual(h, TANGENT) ** exponent).value, h**exponent)
+    check(lambda h: h**exponent, h, analytic=False)
 
 
 def test_comparisons_and_predicates_are_plain():
@@ -105,6 +129,8 @@ def test_comparisons_and_predicates_are_plain():
 def test_astype():
     out = dual().astype(np.float32)
     assert out.dtype == out.tangent.dtype == np.float32
+    assert out.astype("float32", copy=False) is out
+    assert out.astype(dtype=np.float64, copy=False).tangent.dtype == np.float64
     with pytest.raises(NotDifferentiable, match=r"astype\(int64\)"):
         dual().astype(np.int64)
 
@@ -308,6 +334,33 @@ def test_the_tangent_given_is_not_written_to():
     out = Dual(A.copy(), tangent)
     out[...] = 0
     np.testing.assert_array_equal(tangent, TANGENT)
+
+
+def test_only_the_first_write_copies_the_tangent():
+    out = dual()
+    out[0] = 1
+    tangent = out.tangent
+    out[1] = 2
+    assert out.tangent is tangent
+    kept = out + 1  # shares the tangent
+    out[2] = 3
+    assert out.tangent is not tangent
+    np.testing.assert_array_equal(kept.tangent[:, 2], TANGENT[:, 2])
+
+
+def test_writing_into_a_view_whose_tangent_is_none_is_refused():
+    out = Dual(np.asfortranarray(A), TANGENT)
+    flat = out.T.reshape(-1)
+    assert np.shares_memory(flat.value, out.value)
+    with pytest.raises(NotDifferentiable, match="write into an array, not a reshape"):
+        flat[0] = 1
+    out.T[0] = 1  # which views both
+    np.testing.assert_array_equal(out.tangent[..., 0], 0)
+
+
+def test_an_index_beyond_the_axes_is_named_by_those_of_the_value():
+    with pytest.raises(IndexError, match="array is 3-dimensional, but 4 were indexed"):
+        dual()[[0], 1, 2, 0]
 
 
 def test_writing_into_the_argument_is_refused():

@@ -57,6 +57,16 @@ def test_logsumexp(axis, keepdims, check):
 
 def test_accumulate_methods(check):
     check(lambda a: np.add.accumulate(a, 1) * np.multiply.accumulate(a), A, rtol=1e-12)
+    check(np.add.accumulate, A)
+
+
+@pytest.mark.parametrize("ufunc", [np.add, np.multiply, np.maximum, np.minimum, np.logaddexp])
+def test_reduce_takes_the_first_axis_unless_told(ufunc, check):
+    check(ufunc.reduce, A, analytic=False)
+
+
+def test_the_range_of_entries_has_one_axis_less():
+    assert np.ptp(Dual(A, np.ones((1, 1, 1, 1))), 1).shape == (3, 5)
 
 
 @pytest.mark.parametrize("axis", [-1, 0, (0, 1), None])
@@ -80,6 +90,11 @@ def test_a_tangent_that_does_not_vary_counts_for_every_entry(function, shape):
         np.testing.assert_allclose(tangent_of(narrow, 1), tangent_of(whole, 1), atol=1e-13)
 
 
+def test_a_sum_over_no_entries_does_not_vary():
+    out = np.sum(Dual(np.zeros((0, 3)), np.ones((2, 1, 3))), axis=0)
+    np.testing.assert_array_equal(tangent_of(out, 2), np.zeros((2, 3)))
+
+
 def test_nan_counts_as_zero_in_nansum():
     h = Dual(np.array([1.0, np.nan, 3.0]), np.array([[2.0, 5.0, 7.0]]))
     np.testing.assert_array_equal([np.nansum(h).value, *np.nansum(h).tangent], [4, 9])
@@ -90,9 +105,16 @@ def test_norm_of_zero_has_derivative_zero():
     np.testing.assert_array_equal(out.tangent, np.zeros((1, 2)))
 
 
-def test_norms_without_a_rule_are_refused():
-    with pytest.raises(NotDifferentiable, match="ord='nuc'"):
-        np.linalg.norm(Dual(np.eye(2), np.ones((1, 2, 2))), "nuc")
+def test_the_frobenius_norm(check):
+    check(lambda a: np.linalg.norm(a, "fro", axis=(0, 2)), A, analytic=False)
+
+
+@pytest.mark.parametrize(
+    ("order", "axis"), [("nuc", None), (2, None), (1, None), (np.inf, None), (3, -1), ("fro", -1)]
+)
+def test_norms_without_a_rule_are_refused(order, axis):
+    with pytest.raises(NotDifferentiable, match=f"ord={order!r}"):
+        np.linalg.norm(Dual(np.eye(2), np.ones((1, 2, 2))), order, axis)
 
 
 def test_extremum_follows_the_first_of_equal_entries():

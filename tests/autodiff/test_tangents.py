@@ -81,7 +81,8 @@ def test_sums_are_taken_in_owned_memory_only():
     assert own
     np.testing.assert_array_equal(total, np.full((P, 3, 2), 5.0))
     total, own = accumulate((others, True), np.ones((P, 3, 1)), True, out)
-    assert not own or not np.shares_memory(total, others)
+    assert own  # being new
+    assert not np.shares_memory(total, others)
     np.testing.assert_array_equal(total, np.full((P, 3, 2), 5.0))
     np.testing.assert_array_equal(others, 4.0)  # too small for the sum, so left alone
     narrow = np.ones((P, 3, 2), np.float32)
@@ -96,7 +97,9 @@ def test_a_product_with_a_partial_derivative(directions):
     values = [np.arange(6.0).reshape(2, 3)]
     tangent, factor = np.full((directions, 1, 3), 2.0), np.arange(1.0, 7.0).reshape(2, 3)
     expected = np.stack([2 * factor] * directions)
-    np.testing.assert_array_equal(scaled(tangent, factor.copy(), values[0], values), expected)
+    product = scaled(tangent, memory := factor.copy(), values[0], values)
+    np.testing.assert_array_equal(product, expected)
+    assert np.shares_memory(product, memory) == (directions == 1)
     # A partial derivative that is the argument itself stays as it is.
     argument = values[0].copy()
     np.testing.assert_array_equal(scaled(tangent, values[0], values[0], values)[0], 2 * argument)
@@ -105,6 +108,8 @@ def test_a_product_with_a_partial_derivative(directions):
     selected = scaled(tangent, factor > 4, values[0], values)
     np.testing.assert_array_equal(selected[0], [[0, 0, 0], [0, np.inf, 2]])
     assert scaled(np.ones((1, 2), np.float32), np.ones(2), np.ones(2, np.float32), []).dtype == "f4"
+    # A number has no memory to use again.
+    assert scaled(np.ones(1), np.float64(2), np.float64(3), []) == 2
 
 
 def test_axes_of_a_tangent():
