@@ -207,6 +207,9 @@ class Traced(ArrayMethods, NDArrayOperatorsMixin):
         common_channel([target, new])
         if np.broadcast_shapes(target.shape, new.shape) != target.shape:
             raise ValueError(f"cannot write shape {new.shape} into shape {target.shape}")
+        if (target.dtype == bool) != (new.dtype == bool):
+            new = elementwise(self.context, "not_equal", new, 0.0)
+            new = new if target.dtype == bool else new.astype(self.context.dtype)
         # A 0-d object array would itself become the entry.
         self.cells[self._resolve(index)[0]] = new.cells if new.ndim else new.cells[()]
 

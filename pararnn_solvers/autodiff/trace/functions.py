@@ -66,12 +66,12 @@ def _from_cells(context: Context, value: Any) -> Any:
     refuse_large(cells.shape, "an array")
     cells = cells if cells.dtype == object else cells.astype(object)
     if cells.flags.writeable:  # plain numbers that joined the nodes
-        cells.flat = [context.graph.lift(entry) for entry in cells.ravel()]
+        cells.flat = context.graph.alike(context.graph.lift(entry) for entry in cells.ravel())
     return Traced(context, cells)
 
 
-def by_cells(function: Any) -> Callable[..., Any]:
-    """Return NumPy's function on the cells, for arrays without a channel axis."""
+def by_cells(function: Any, numbers: bool = False) -> Callable[..., Any]:
+    """Return NumPy's function on the cells (as `numbers`), for arrays without a channel axis."""
     name = f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}"
 
     def implementation(*args: Any, **kwargs: Any) -> Any:
@@ -80,6 +80,8 @@ def by_cells(function: Any) -> Callable[..., Any]:
             return function(*(lift(a) if isinstance(a, np.ndarray) else a for a in args), **kwargs)
         if any(a.channel is not None for a in arrays_in([args, kwargs])):
             raise NotTraceable(f"step calls {name}, which may mix channels")
+        if numbers:
+            args = (args[0].astype(args[0].context.dtype), *args[1:])
         given = {key: _to_cells(value) for key, value in kwargs.items()}
         return _from_cells(context_of(args, kwargs), function(*_to_cells(args), **given))
 
@@ -88,10 +90,12 @@ def by_cells(function: Any) -> Callable[..., Any]:
 
 for _function in (
     *(np.roll, np.flip, np.flipud, np.fliplr, np.rot90, np.repeat, np.tile, np.take, np.diag),
-    *(np.diagonal, np.trace, np.cumsum, np.diff, np.dot, np.vdot, np.inner, np.outer, np.tensordot),
+    *(np.diagonal, np.diff, np.dot, np.vdot, np.inner, np.outer, np.tensordot),
     *(np.vstack, np.hstack, np.dstack, np.column_stack, np.append, np.broadcast_to, np.kron),
 ):
     ARRAY_FUNCTIONS[_function] = by_cells(_function)
+for _function in (np.cumsum, np.trace):
+    ARRAY_FUNCTIONS[_function] = by_cells(_function, numbers=True)  # which count what is true
 # --- shapes ------------------------------------------------------------------------------------
 
 

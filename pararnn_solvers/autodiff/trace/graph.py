@@ -41,6 +41,12 @@ _BITWISE = {
     "bitwise_xor": "logical_xor",
     "invert": "logical_not",
 }
+_OF_TRUTHS = {  # as NumPy does
+    "add": "logical_or",
+    "maximum": "logical_or",
+    "multiply": "logical_and",
+    "minimum": "logical_and",
+}
 
 
 class Node(NDArrayOperatorsMixin):
@@ -151,8 +157,8 @@ class Graph:
                 nodes = (nodes[0], self.number(nodes[1]), self.number(nodes[2]))
         elif name in CONNECTIVES:
             nodes = tuple(self._truth(node) for node in nodes)
-        elif all(node.boolean for node in nodes) and name in ("add", "multiply"):
-            name = "logical_or" if name == "add" else "logical_and"  # as NumPy does
+        elif name in _OF_TRUTHS and all(node.boolean for node in nodes):
+            name = _OF_TRUTHS[name]
         else:
             nodes = tuple(self.number(node) for node in nodes)
         if all(node.op == "constant" for node in nodes):
@@ -171,6 +177,11 @@ class Graph:
         if node.op == "constant":
             return self.constant(float(node.value))
         return self._intern("where", (node, self.constant(1.0), self.constant(0.0)))
+
+    def alike(self, nodes: Iterable[Node]) -> list[Node]:
+        """Return nodes as numbers, unless all are true or false: entries have one type."""
+        nodes = list(nodes)
+        return nodes if all(n.boolean for n in nodes) else [self.number(n) for n in nodes]
 
     def _truth(self, node: Node) -> Node:
         return node if node.boolean else self.apply("not_equal", node, 0.0)

@@ -31,7 +31,9 @@ def _concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Traced:
         parts, axis = [np.ravel(part) for part in parts], 0
     if len({part.channel for part in parts}) > 1:
         raise NotTraceable("step joins an array of components with one that is not")
-    return Traced(context, np.concatenate([part.cells for part in parts], axis), parts[0].channel)
+    cells: Any = np.concatenate([part.cells for part in parts], axis)
+    cells.flat = context.graph.alike(cells.ravel())
+    return Traced(context, cells, parts[0].channel)
 
 
 @implements(np.stack)
@@ -53,7 +55,7 @@ def _filled(value: float) -> Callable[..., Any]:
     def implementation(a: Traced, dtype: Any = None, **_: Any) -> Traced:
         if dtype is not None and np.dtype(dtype).kind != "f":
             raise NotTraceable(f"step creates an array of {np.dtype(dtype)} like a traced one")
-        out: Traced = _full_like(a, value)
+        out: Traced = _full_like(a if dtype is None else a.astype(a.context.dtype), value)
         return out
 
     return implementation
@@ -67,7 +69,9 @@ for _function, _value in ((np.zeros_like, 0.0), (np.ones_like, 1.0), (np.empty_l
 def _full_like(a: Any, fill_value: Any) -> Traced:
     context = context_of([a, fill_value])
     like, value = context.array(a), context.array(fill_value)
-    out = Traced(context, np.empty(like.extent, object), like.channel)
+    cells = np.empty(like.extent, object)
+    cells.fill(context.graph.constant(like.dtype.type(0)))
+    out = Traced(context, cells, like.channel)
     out[...] = value
     return out
 

@@ -99,9 +99,13 @@ class Products:
         return level
 
     def multiply(self, operand: Sequence[Node], channels: int, matrix: Weight) -> list[Node]:
-        """Return the columns of a row times a matrix."""
+        """Return the columns of a row times a matrix; zeros, if the row is empty."""
+        n, size = self.tape.context.channels, matrix.shape[1]
+        if not operand:
+            zero = self.tape.context.graph.constant(0.0)
+            return [zero] * (size if size % n else size // n)
         levels = [self.level([node]) for node in operand]
-        if min(levels, default=0) == 0 < max(levels, default=0):  # part of it can be done before
+        if min(levels) == 0 < max(levels):  # part of it can be done before
             parts = []
             for fixed in (True, False):
                 chosen = [i for i, level in enumerate(levels) if (level == 0) == fixed]
@@ -109,8 +113,7 @@ class Products:
                 rows: Any = np.concatenate(slices)
                 parts.append(self.multiply([operand[i] for i in chosen], channels, rows))
             return [a + b for a, b in zip(*parts, strict=True)]
-        n, size = self.tape.context.channels, matrix.shape[1]
-        level = max(levels, default=0)
+        level = max(levels)
         if level and (not channels or size % n):
             raise NotTraceable(
                 f"step multiplies by a matrix of shape {matrix.shape}; with {n} channels, a "

@@ -60,6 +60,8 @@ def _reduction(name: str, function: str) -> Callable[..., Any]:
             raise NotTraceable(
                 f"step calls numpy.{function} over an axis of several channels{instead}"
             )
+        if name in ("add", "multiply"):
+            a = a.astype(a.context.dtype)  # which counts what is true
         combine = np.frompyfunc(lambda p, q: a.context.graph.apply(name, p, q), 2, 1)
         cells = a.cells
         for i in sorted(axes, reverse=True):

@@ -1,5 +1,6 @@
 """Two equal signatures must mean two equal traces; where that cannot be told, there is none."""
 
+import math
 from functools import partial
 from types import ModuleType
 from typing import NamedTuple
@@ -104,15 +105,57 @@ def catches(h, x, a):
         return h
 
 
+def by_field(h, x, theta):
+    return h * theta.a
+
+
+def by_inner(h, x, a):
+    return (lambda v: SCALE * v)(h)
+
+
+def by_inner_that_prints(h, x, a):
+    return (lambda v: print(v) or v)(h)
+
+
+def by_module_function(h, x, a):
+    return h * math.sqrt(2.0)
+
+
+def with_attribute(h, x, a):
+    return h
+
+
+with_attribute.scale = 2.0
+
+
+def asks_for_double(theta, h):
+    return theta.doubled() * h
+
+
+def helper_asks(theta):
+    def step(h, x, a):
+        return asks_for_double(theta, h)
+
+    return step
+
+
 def calls_method(h, x, theta):
     return h * theta.doubled()
 
 
 def test_equal_calls_have_equal_signatures_that_can_be_keys():
-    for step in (plain, by_global, by_helper, with_closure(2.0), with_default(2.0)):
+    known = (plain, by_global, by_helper, by_inner, by_module_function)
+    for step in (*known, with_closure(2.0), with_default(2.0)):
         assert of(step) == of(step)
         assert {of(step): 1}[of(step)] == 1
     assert of(with_closure(2.0)) == of(with_closure(2.0))
+    assert of(by_field, theta=Theta(0.5)) == of(by_field, theta=Theta(0.25))
+
+
+def test_leading_axes_do_not_matter():
+    assert of(plain, h=np.ones((3, 4)), x=np.ones((3, 4))) == of(plain, h=np.ones((5, 4)))
+    assert of(plain, h=np.ones((4, 3))) != of(plain, h=np.ones((4, 2)))
+    assert of(plain, x=np.ones((4, 3))) != of(plain, x=np.ones((4, 2)))
 
 
 @pytest.mark.parametrize(
@@ -129,6 +172,8 @@ def test_equal_calls_have_equal_signatures_that_can_be_keys():
         {"theta": {"a": 0.5}},
         {"theta": Theta(0.5)},
         {"theta": (0.5, 1)},
+        {"theta": [(0.5,)]},
+        {"theta": [[0.5]]},
         {"k": 2},
     ],
     ids=str,
@@ -143,6 +188,7 @@ def test_values_of_floats_do_not_matter_and_those_of_other_leaves_do():
     assert of(plain, theta=Theta(0.5, 2)) != of(plain, theta=Theta(0.5, 3))
     assert of(plain, theta=(0.5, 1)) != of(plain, theta=(0.5, True))
     assert of(plain, theta=np.arange(3)) != of(plain, theta=np.arange(3)[::-1])
+    assert of(plain, theta=[(0.5,)]) != of(plain, theta=[[0.5]])
 
 
 @pytest.mark.parametrize("value", [1, True, -0.0, 0.0, "a", (1, 2.0), np.float32(1), None])
@@ -154,10 +200,11 @@ def test_closures_and_defaults_are_told_apart_by_value_and_type(value):
 
 
 def test_a_global_that_changes_is_noticed_also_where_a_helper_reads_it(monkeypatch):
-    before = of(by_global), of(by_helper)
+    before = of(by_global), of(by_helper), of(by_inner)
     monkeypatch.setitem(by_global.__globals__, "SCALE", 3.0)
     assert of(by_global) != before[0]
     assert of(by_helper) != before[1]
+    assert of(by_inner) != before[2]
 
 
 def test_a_function_of_a_module_that_is_replaced_is_noticed(monkeypatch):
@@ -217,6 +264,11 @@ def test_a_named_tuple_of_fields_is_known():
         (with_closure([1.0]), 0.5),
         (with_closure((1.0, [2.0])), 0.5),
         (with_default(np.random.default_rng(0)), 0.5),
+        (with_closure(np.random.default_rng(0).normal), 0.5),
+        (with_closure(TABLE.sum), 0.5),
+        (with_attribute, 0.5),
+        (by_inner_that_prints, 0.5),
+        (helper_asks(Theta(0.5)), 0.5),  # what a method does is not looked at
         (with_closure(np.vectorize(lambda v: v)), 0.5),
         (counts, 0.5),
         (imports, 0.5),

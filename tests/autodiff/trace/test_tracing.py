@@ -10,6 +10,8 @@ import pytest
 
 import pararnn_solvers as prs
 from pararnn_solvers import problems
+from pararnn_solvers.autodiff.trace.graph import Graph
+from pararnn_solvers.autodiff.trace.inputs import Input
 from pararnn_solvers.autodiff.trace.source import source
 from pararnn_solvers.autodiff.trace.tracing import evaluate, trace
 from pararnn_solvers.cells import diagonal_gru, diagonal_lstm
@@ -76,6 +78,55 @@ def split_and_stack(h, x, a):
     u, v = np.split(h, 2, axis=-1)
     parts = np.stack([np.sin(v) * x, u - v], axis=-2)
     return (parts * a).reshape(h.shape)
+
+
+def two_of_two(h, x, a):
+    """Two channels, and leaves, inputs and constants of as many."""
+    parts = h.reshape(*h.shape[:-1], 2, 2) * np.full(2, 0.5)
+    return (parts * a).reshape(h.shape) + x
+
+
+def axes_of_one(h, x, a):
+    parts = h.reshape(*h.shape[:-1], 2, 1, -1)
+    flat = np.squeeze(parts, axis=-2)
+    return np.concatenate([flat[..., 0, :], flat[..., 1, :]], axis=-1) * np.size(parts, -3)
+
+
+def means(h, x, a):
+    parts = h.reshape(*h.shape[:-1], 2, -1)
+    mean, share = np.mean(parts, axis=-2), parts / np.sum(parts, axis=-2, keepdims=True)
+    return (share + mean[..., None, :] * x[..., None, :]).reshape(h.shape)
+
+
+def four_parts(h, x, a):
+    parts = h.reshape(*h.shape[:-1], 2, 2, -1)
+    total = np.einsum("...n,n->...n", np.sum(parts, axis=(-3, -2)), a)
+    return h + np.concatenate([total, x, total, x], axis=-1)
+
+
+def constants(h, x, a):
+    """(2, n) alike in all channels, (n, 1) for none, and (2 n,)."""
+    parts = h.reshape(*h.shape[:-1], 2, -1) * np.repeat([[0.5], [2.0]], N, axis=1)
+    summed = (x[..., None, :] * np.arange(1.0, N + 1)[:, None]).sum(-2)
+    return (parts + summed[..., None, :]).reshape(h.shape) * np.repeat([1.0, 3.0], N)
+
+
+def sum_of_truths(h, x, function):
+    return function(np.stack([h > 0, x > 0, h > x], axis=-2), axis=-2)
+
+
+def beside_numbers(h, x, a):
+    both = np.stack([h > 0, h], axis=-2)
+    return (both + both).astype(h.dtype).sum(axis=-2) * x
+
+
+def written_truths(h, x, a):
+    number, truth = np.zeros_like(h), h > 0
+    number[...] = h > x
+    truth = truth.copy()
+    truth[...] = x - 1
+    three = np.full_like(h, True) + np.ones_like(h > 0, dtype=h.dtype) + np.full_like(h, True)
+    return number + number + h * (truth + truth) + x * (np.ones_like(h > 0) + truth) + three
 
 
 # name: (step, k, n, m, theta); m = None is no input.
@@ -149,6 +200,34 @@ STEPS = {
         lambda h, x, a: np.conj(np.copy(h)).astype(np.result_type(h, x)) * x, 1, N, N, None
     ),
     "reduced": (reduced, 2, N, N, None),
+    "two of two": (two_of_two, 2, 2, 4, weights(2)),
+    "joined in front": (
+        lambda h, x, a: np.concatenate([h[None], 2 * x[None]]).sum(0), 1, N, N, None
+    ),
+    "joined alone": (lambda h, x, a: np.concatenate([h], axis=-1) * x, 1, N, N, None),
+    "ones like": (lambda h, x, a: h + np.ones_like(h, dtype=h.dtype) * x, 1, N, N, None),
+    "real": (lambda h, x, a: np.real(h) * x, 1, N, N, None),
+    "axes of one": (axes_of_one, 2, N, N, None),
+    "means": (means, 2, N, N, None),
+    "four parts": (four_parts, 4, N, N, weights(N)),
+    "constants of rank 2": (constants, 2, N, N, None),
+    "not a number": (lambda h, x, a: np.where(h > 0, h, np.full(N, np.nan)) * x, 1, N, N, None),
+    "numbers as truth": (
+        lambda h, x, a: np.logical_and(h - h, x) + np.logical_or(h, x) * x, 1, N, N, None
+    ),
+    "counted": (lambda h, x, a: h * sum_of_truths(h, x, np.sum), 1, N, N, None),
+    "counted, a mean": (lambda h, x, a: h * sum_of_truths(h, x, np.mean), 1, N, N, None),
+    "counted, all": (lambda h, x, a: h * np.sum(h > 0.5, axis=-1, keepdims=True), 4, 1, None, None),
+    "counted so far": (lambda h, x, a: h * np.cumsum(h > 0.5, axis=-1), 4, 1, None, None),
+    "truths are numbers beside numbers": (beside_numbers, 1, N, N, None),
+    "truths written into numbers": (written_truths, 1, N, N, None),
+    "largest truth": (
+        lambda h, x, a: h * (np.maximum(h > 1, x > 0) + np.minimum(h > 0, x < 9)), 1, N, N, None
+    ),
+    "chosen truth": (
+        lambda h, x, a: h * (np.where(h > 1, x > 0, h < 2) + np.where(h > 1, h > x, 2.0)),
+        *(1, N, N, None),
+    ),
 }  # fmt: skip
 
 
@@ -339,6 +418,24 @@ REFUSED = {
     "where alone": (lambda h, x, a: np.where(h > 0)[0], 1, None, "with a condition only"),
     "initial": (lambda h, x, a: h[None].sum(axis=0, initial=1.0), 1, None, "with initial="),
     "floats as bits": (lambda h, x, a: h & 1, 1, None, "bitwise_and"),
+    "joins numbers": (lambda h, x, a: np.concatenate([h, a]), 1, np.ones(3), "joins an array of"),
+    "stacks sizes": (lambda h, x, a: np.stack([h, h[:5]])[0], 2, None, "must have the same shape"),
+    "unlike axis": (lambda h, x, a: h.reshape(2, 5).T.reshape(2, 5).ravel(), 2, None, "reshapes"),
+    "too few": (lambda h, x, a: h.reshape(5, 2)[:, 0], 2, None, "reshapes"),
+    "writes into theta": (
+        lambda h, x, a: h * a.__setitem__(slice(None), 1.0),
+        1,
+        np.ones(5),
+        "read-only",
+    ),
+    "sums channels": (lambda h, x, a: np.einsum("n->", h), 1, None, "may mix channels"),
+    "n in front": (lambda h, x, a: np.einsum("n...->n...", h), 1, None, "may mix channels"),
+    "open output": (
+        lambda h, x, a: np.einsum("...i,n->n...", a, h)[:, 0],
+        1,
+        np.ones((2, 3)),
+        "may mix channels",
+    ),
 }
 
 
@@ -372,6 +469,63 @@ def test_traced_arrays_have_the_dtypes_of_numpy():
     trace(step, h, None, np.float32(2), 2)
     step(h, None, np.float32(2))
     assert seen[0] == seen[-1] == [np.float32, bool, np.float32]
+
+
+def test_the_truth_of_one_component_is_bool():
+    def step(h, x, a):
+        assert (h > 0).dtype == bool and np.ones_like(h > 0).dtype == bool
+        return h
+
+    trace(step, np.ones(3), None, None, 1)
+
+
+def test_numbers_are_of_the_type_that_is_asked_for():
+    graph = Graph()
+    number, truth = evaluate([graph.constant(0.1), graph.constant(True)], {}, np.float32)
+    assert number.dtype == np.float32 and truth is True
+
+
+def test_inputs_say_where_they_are():
+    step = lambda h, x, p: h * p["a1"][2] * x[..., 0] * p["b"]  # noqa: E731
+    traced = trace(step, np.ones(N), np.ones(3), {"a1": weights(3), "b": weights(N)}, 1)
+    places = [tuple(node.value) for node in (*traced.inputs, *traced.vjp().adjoints)]
+    assert places == [
+        ("h0", "h", 0, (0,), N),
+        *((f"x{i}", "x", 0, (i,), 0) for i in range(3)),
+        ("theta_a1_2", "theta", 0, (2,), 0),
+        ("theta_b", "theta", 1, (0,), N),
+        ("adjoint0", "adjoint", 0, (0,), N),
+    ]
+
+
+def test_values_are_added_where_the_input_is():
+    array = np.zeros((2, 6))
+    Input("theta_a1_1", "theta", 0, (1, 1), 3).add(array, np.arange(3.0))
+    Input("theta_a0_2", "theta", 0, (0, 2), 0).add(array, np.arange(3.0))
+    np.testing.assert_array_equal(array, [[0, 0, 3, 0, 0, 0], [0, 0, 0, 0, 1, 2]])
+
+
+# Of one state, as an array of rank 1: with one channel, whatever NumPy does with the entries.
+WHOLE = {
+    "joined, flat": lambda h: np.concatenate([h[:2].reshape(1, 2), h[2:, None].T], axis=None),
+    "diagonal": lambda h: np.diagonal(np.outer(h, h)) + np.trace(np.outer(h, h) > 0),
+    "numbers that join": lambda h: np.append(h[1:], 1.0),
+    "zeros that join": lambda h: np.diag(h).sum(axis=0) + np.diag(h > 0).sum(axis=-1),
+    "truths that join": lambda h: 2 * np.hstack([h[:3] > 0, 0.5]) + np.hstack([h > 0])[::-1],
+    "ranks": lambda h: np.atleast_3d(np.atleast_2d(np.atleast_1d(h))).ravel(),
+}
+if hasattr(np, "unstack"):  # NumPy 2.1
+    WHOLE["unstacked"] = lambda h: np.hstack(
+        [np.unstack(h.reshape(2, 2))[1], np.unstack(h.reshape(2, 2), axis=-1)[0]]
+    )
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_with_one_channel_functions_are_those_of_numpy(name):
+    h = np.array([0.5, -2.0, 3.0, 0.0])
+    traced = trace(lambda h, x, a: WHOLE[name](h), h, None, None, 4)
+    values = {f"h{i}": entry for i, entry in enumerate(h)}
+    np.testing.assert_array_equal(evaluate(traced.outputs, values), WHOLE[name](h))
 
 
 def test_tracing_is_quick(untraced):
