@@ -130,6 +130,7 @@ def test_astype():
     out = dual().astype(np.float32)
     assert out.dtype == out.tangent.dtype == np.float32
     assert out.astype("float32", copy=False) is out
+    assert out.astype("float32") is not out
     assert out.astype(dtype=np.float64, copy=False).tangent.dtype == np.float64
     with pytest.raises(NotDifferentiable, match=r"astype\(int64\)"):
         dual().astype(np.int64)
