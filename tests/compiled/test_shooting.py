@@ -218,6 +218,24 @@ def test_the_residual_is_that_of_the_returned_states_where_f_is_steep(method):
     np.testing.assert_allclose(solution.residual_norms[-1][met], true[met], rtol=0, atol=1e-12)
 
 
+def lever_step(h, x, _):
+    return x[..., :1] * h + x[..., 1:2] * np.sin(h) + x[..., 2:]
+
+
+def test_jumps_are_corrected_until_f_makes_no_large_residual_of_them():
+    """Where chunks begin, a jump is 1e7 times as large one step later; then as small again."""
+    x = np.ones((400, 5, 3)) * [1.0, 0.1, 0.0]
+    x[..., 2] = np.random.default_rng(0).standard_normal((400, 5))
+    x[::10], x[1::10] = [1e7, 0, 0], [1e-7, 0, 0]
+    recurrence = prs.Recurrence(lever_step, block_size=1)
+    case = Case(recurrence, x, np.zeros((5, 1)), None, 400, np.nan)
+    for limit, enough in ((4, False), (100, True)):
+        shot, h = shoot_newton(case, 10, tolerance=(1e-6, 0.0), max_iter=limit)
+        assert (shot.joined == enough).all()
+        assert ((residual_of(case, h) <= 1e-6) == enough).all()
+        assert enough or len(shot.norms) == limit + 1
+
+
 def squares(h, x, _):
     return h * h + x
 
