@@ -148,6 +148,78 @@ def test_another_dialect(symbols):
     )
 
 
+NUMBERS = "add subtract multiply divide maximum".split()
+COMPARISONS = "less less_equal equal not_equal".split()
+CONNECTIVES = "logical_and logical_or logical_xor".split()
+SIGNS = {
+    "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "less": "<", "less_equal": "<=",
+    "equal": "==", "not_equal": "!=", "logical_and": "&", "logical_or": "|", "logical_xor": "^",
+}  # fmt: skip
+
+
+def in_full(node):
+    """Write an expression with parentheses around every operation."""
+    if node.op in ("input", "constant"):
+        return f"({node.value})"
+    args = [in_full(arg) for arg in node.args]
+    if node.op == "where":
+        return f"({args[1]} if {args[0]} else {args[2]})"
+    if node.op in ("negative", "logical_not"):
+        return f"({'-' if node.op == 'negative' else 'not '}{args[0]})"
+    return f"({args[0]} {SIGNS[node.op]} {args[1]})" if node.op in SIGNS else f"{node.op}{args}"
+
+
+def expressions():
+    """Every operation of every operation, on both sides."""
+    graph = Graph()
+    a, b, c, d = map(graph.input, "abcd")
+    apply = graph.apply
+    truths = [apply(name, a, b) for name in COMPARISONS]
+    truths += [apply(name, a < b, c < d) for name in CONNECTIVES]
+    numbers = [apply(name, a, b) for name in NUMBERS[:4]]
+    numbers += [-(a + b), graph.constant(-3.0), np.where(a < b, c, d), graph.number(a < b)]
+    for name in (*NUMBERS[:4], *COMPARISONS):
+        for inner in numbers:
+            yield from (apply(name, inner, d), apply(name, d, inner))
+    for name in CONNECTIVES:
+        for inner in truths:
+            yield from (apply(name, inner, c <= d), apply(name, c <= d, inner))
+    for inner in numbers:
+        yield from (-inner, np.where(c < d, inner, d), np.where(c < d, d, inner))
+    for inner in truths:
+        yield from (~inner, np.where(inner, c, d))
+
+
+def test_parentheses_are_those_that_are_needed():
+    for node in expressions():
+        (line,) = source({"f": node}, np.float64).lines
+        text = line.removeprefix("f = ")
+        tree = ast.parse(text, mode="eval")
+        assert ast.dump(tree) == ast.dump(ast.parse(in_full(node), mode="eval"))
+        if node.op != "logical_not" and "if" not in text:  # whose are for other languages
+            assert ast.unparse(tree) == text
+
+
+def test_long_expressions_are_assigned():
+    for length, lines in ((60, 1), (61, 2)):
+        a = Graph().input("a" * (length - len("sin()")))
+        assert len(source({"f": np.cos(np.sin(a))}, np.float64).lines) == lines
+
+
+def test_variables_are_numbered(symbols):
+    a, b = symbols
+    c, d = np.sin(a), np.cos(b)
+    written = source({"f": c * d + c / d}, np.float64)
+    assert written.lines == ("v0 = sin(a)", "v1 = cos(b)", "f = v0 * v1 + v0 / v1")
+
+
+def test_constants_that_functions_are_called_with(symbols):
+    a, b = symbols
+    dialect = Dialect(argument="number({a})")
+    (line,) = source({"f": np.maximum(a, 2.0) + 3.0}, np.float64, dialect).lines
+    assert line == "f = 3.0 + maximum(a, number(2.0))"
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("function", [silu, gelu, special.log_expit])
 def test_lowered_functions_are_right_in_the_tails(function, dtype):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pararnn_solvers.autodiff.trace.staged import trace_staged
+from pararnn_solvers.autodiff.trace.staged import columns_of, trace_staged
 from pararnn_solvers.autodiff.trace.stages import cut
 from pararnn_solvers.errors import InvalidInput, NotTraceable
 from pararnn_solvers.functions import sigmoid
@@ -44,6 +44,19 @@ def test_the_trace_equals_the_step(name):
 def test_the_trace_equals_the_step_for_any_size(name, n, m, seed):
     step, d, m, theta = dense(name, np.random.default_rng(seed), n, m)
     check(step, theta, d, m)
+
+
+WIDE = RNG.normal(size=(3, D, 2 * D))
+
+
+def rows(h):
+    """Shape (..., 3, d)."""
+    return np.stack([h, -h * h, 2 * h], axis=-2)
+
+
+def both_in_rows(h, x, W):
+    row = np.concatenate([h[..., None, :], x[..., None, :]], axis=h.ndim)
+    return (row @ W)[..., 0, :]
 
 
 @dataclasses.dataclass
@@ -92,6 +105,30 @@ WAYS = {
         lambda h, x, W: np.concatenate([x, h, np.ones((*h.shape[:-1], 1))], axis=-1) @ W,
         np.vstack([V, W, BIAS]),
     ),
+    "bias only": (
+        lambda h, x, W: np.concatenate([h, np.ones((*h.shape[:-1], 1))], axis=-1) @ W,
+        np.vstack([W, BIAS]),
+    ),
+    "both, in rows": (both_in_rows, np.vstack([W, V])),
+    "in front": (lambda h, x, W: np.concatenate([h[None], h[None] @ W]).sum(0), W),
+    "dot of a number": (lambda h, x, p: np.dot(p[1], np.dot(h @ p[0], p[1])), [W, 0.5]),
+    "inner of a number": (lambda h, x, p: np.inner(p[1], np.inner(h @ p[0], p[1])), [W, 0.5]),
+    "dot of an input": (lambda h, x, p: h @ W * np.dot(x, p)[..., None], V[:, 0]),
+    "inner of an input": (lambda h, x, p: h @ W * np.inner(x, p)[..., None], V[:, 0]),
+    "tensordot, wide": (lambda h, x, W: np.tensordot(h, W, axes=1)[..., :D], Q),
+    "einsum of an input": (lambda h, x, V: h @ W + np.einsum("...i,ij->...j", x, V), V),
+    "einsum, matrix of another place": (lambda h, x, _: np.einsum("...i,ij->...j", h, W), None),
+    "row by columns": (lambda h, x, v: h @ W * (v @ x[..., None]), V[:, 0]),
+    "row by stacks": (lambda h, x, v: h @ W * (v @ x[..., None, :, None])[..., 0], V[:, 0]),
+    "stack by columns": (lambda h, x, S: (S @ h[..., None, :, None])[..., 0].sum(-2), STACK),
+    "rows by matrix": (lambda h, x, W: (rows(h)[..., None, :] @ W).sum((-3, -2)), W),
+    "rows by wide": (lambda h, x, S: (rows(h)[..., None, :, :] @ S)[..., D:].sum((-3, -2)), WIDE),
+    "stacks by stack": (
+        lambda h, x, S: (rows(h)[..., :, None, None, :] @ S).sum((-4, -3, -2))[..., :D], WIDE
+    ),
+    "of nothing": (lambda h, x, W: h @ W + x[..., :0] @ W[:0], W),
+    "astype": (lambda h, x, W: (h @ W.astype(np.float64)).astype(W.dtype), W),
+    "function of a number": (lambda h, x, p: h @ p[0] * sigmoid(p[1]), [W, 0.5]),
     "a condition": (lambda h, x, W: np.where(h @ W > 0, h, -h), W),
     "no product": (lambda h, x, a: a * h, BIAS),
 }  # fmt: skip
@@ -134,6 +171,69 @@ def test_levels_follow_from_what_waits_for_what():
     # The gate is an operand's factor and is needed again at the end: stored, not computed twice.
     assert [stage.code.functions for stage in stages] == [("sigmoid",), ("tanh",)]
     assert (operands, stored) == ({2: 0}, 2)
+
+
+def levels(step, theta, m=D):
+    return [(p.level, p.shape[0]) for p in check(step, theta, m=m).products]
+
+
+def test_what_does_not_wait_for_the_state_is_hoisted():
+    assert levels(lambda h, x, V: h + np.tanh(x @ V) @ W, V, m=M) == [(0, M), (0, D)]
+    assert levels(lambda h, x, W: h + np.ones_like(h) @ W, W) == [(0, D)]
+    both = lambda h, x, W: np.concatenate([h, x], axis=-1) @ W  # noqa: E731
+    assert levels(both, HIGH) == [(0, D), (1, D)]
+    three = lambda h, x, p: np.concatenate([x, h, np.tanh(h @ p[0])], axis=-1) @ p[1]  # noqa: E731
+    assert levels(three, [W, np.vstack([HIGH, U])]) == [(0, D), (1, D), (2, 2 * D)]
+
+
+def test_the_same_product_is_made_once():
+    """Of a matrix of theta, and of one of another place."""
+    for matrix in (lambda W: W, lambda _: U):
+        trace = check(lambda h, x, W, m=matrix: h @ m(W) + np.tanh(h @ m(W)), W)
+        assert [product.shape for product in trace.products] == [(D, D)]
+    assert not trace.tape.reads_values
+
+
+def test_what_serves_all_channels_has_none():
+    trace = check(lambda h, x, v: h @ W * (x @ v)[..., None], V[:, 0])
+    assert [(p.channels, p.shape) for p in trace.products] == [(0, (M, 1)), (D, (D, D))]
+    assert {c.channels for c in columns_of(trace.outputs)} == {0, D}
+
+
+def test_a_matrix_times_one_state():
+    h = RNG.normal(size=D)
+    trace = trace_staged(lambda h, x, W: np.tanh(W @ h), h, None, W)
+    np.testing.assert_allclose(trace.apply(h, None, W), np.tanh(W @ h), rtol=1e-13)
+
+
+def test_what_is_joined_to_be_multiplied_has_the_shape_of_numpy():
+    def step(h, x, W):
+        assert np.concatenate([h[None, None], x[None, None]], -1).shape == (1, 1, D + M)
+        return h
+
+    trace_staged(step, np.ones(D), np.ones(M), None)
+
+
+def test_sixty_four_products_at_once():
+    matrices = RNG.normal(size=(64, 2, 2))
+    check(lambda h, x, S: (h[..., None, None, :] @ S).sum((-3, -2)), matrices, d=2)
+
+
+def test_a_comparison_of_values_is_noticed():
+    step = lambda h, x, W: h @ W if np.allclose(W, W) else h  # noqa: E731
+    assert check(step, W).tape.reads_values
+
+
+def test_arrays_of_numbers_become_those_of_another_library():
+    made = []
+
+    def asarray(a, *args, **kwargs):
+        made.append(np.shape(a))
+        return np.asarray(a, *args, **kwargs)
+
+    trace = trace_staged(lambda h, x, W: h @ np.hstack([W, U])[:, :D], np.ones(D), None, W)
+    trace.weights(W, asarray)
+    assert (D, 2 * D) in made  # what NumPy returns
 
 
 def test_a_state_of_components():
@@ -187,6 +287,25 @@ REFUSED = {
     "other": (lambda h, x, W: np.einsum("...i,...i,ij->...j", h, h, W), W, "einsum"),
     "ranks": (lambda h, x, W: np.dot(h, W[None]), W, "stack of matrices"),
     "outer": (lambda h, x, W: np.tensordot(h, W, axes=0).ravel()[:D], W, "tensordot other than"),
+    "axes by default": (lambda h, x, W: np.tensordot(h, W), W, "tensordot other than"),
+    "matrix first": (lambda h, x, b: np.tensordot(b, h, axes=1), BIAS, "tensordot other than"),
+    "rows": (lambda h, x, W: np.tensordot(h[None], W, axes=1)[0], W, "tensordot other than"),
+    "unequal axes": (
+        lambda h, x, W: np.tensordot(h, W, axes=([-1], [0, 1])),
+        W,
+        "tensordot other than",
+    ),
+    "einsum of rows": (
+        lambda h, x, W: np.einsum("...i,ij->...j", np.stack([h, -h]), W).sum(0),
+        W,
+        "numpy.einsum",
+    ),
+    "einsum, all summed": (
+        lambda h, x, W: h * np.einsum("...i,ij->...", h, W)[..., None],
+        W,
+        "numpy.einsum",
+    ),
+    "einsum, no output": (lambda h, x, W: np.einsum("i,ij", h, W), W, "numpy.einsum"),
     "two axes": (lambda h, x, W: np.tensordot(h, W, axes=2), W, "tensordot other than"),
     "many": (
         lambda h, x, S: (h @ S).sum(0),
