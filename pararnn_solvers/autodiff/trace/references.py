@@ -172,7 +172,8 @@ def _is_record(kind: Any) -> bool:
     """Tell whether a class is a NamedTuple of fields: no methods, no defaults of its own."""
     if not (isinstance(kind, type) and kind.__bases__ == (tuple,) and hasattr(kind, "_fields")):
         return False
-    return not vars(kind)["_field_defaults"] and set(vars(kind)) <= _OF_A_RECORD.union(kind._fields)
+    names = vars(kind)
+    return names.get("_field_defaults") == {} and set(names) <= _OF_A_RECORD.union(kind._fields)
 
 
 def _within(module: str, packages: tuple[str, ...]) -> bool:

@@ -259,6 +259,7 @@ def test_a_named_tuple_of_fields_is_known():
         (returns(Theta), 0.5),
         (returns(Scaled), 0.5),
         (returns(type("Pair", (tuple,), {})), 0.5),
+        (returns(type("Pair", (tuple,), {"_fields": ("h", "x")})), 0.5),
         (reads_array, 0.5),
         (with_closure(np.ones(3)), 0.5),
         (with_closure([1.0]), 0.5),
