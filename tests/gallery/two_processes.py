@@ -64,7 +64,8 @@ def main(folder):
         mine = folder / ("resumed.pt" if rank == 0 else "not there.pt")
         message = raised(run, 8, mine, True)
         assert message.startswith("processes go on from steps [6, 0]; expected one checkpoint")
-        print(f"process {rank} is fine", flush=True)
+        # In one write, since torchrun's processes are unbuffered: print writes its newline apart.
+        sys.stdout.write(f"process {rank} is fine\n")
 
 
 if __name__ == "__main__":
