@@ -155,6 +155,10 @@ class Traced(ArrayMethods, NDArrayOperatorsMixin):
             result = getattr(ufunc, method)(*args, **kwargs)
             if not isinstance(out[0], Traced):
                 raise NotTraceable(_NUMBER)
+            if out[0].dtype == bool != result.dtype:
+                raise NotTraceable(
+                    f"step writes what numpy.{ufunc.__name__} gives into truth values"
+                )
             out[0][...] = result
             return out[0]
         name = ufunc.__name__

@@ -190,6 +190,8 @@ def _times_matrix(a: Traced, W: Weight) -> Any:
         return reduce(np.add, [part @ W[..., i:j, :] for part, i, j in parts])
     if a.ndim == 1:
         return _times_matrix(a[None], W)[..., 0, :]
+    if a.dtype == W.dtype == bool:
+        raise NotTraceable("step multiplies truth values by a matrix of truth values")
     context, n = a.context, a.context.channels
     if a.channel not in (None, a.ndim - 1):
         raise NotTraceable("step multiplies by a matrix along another axis than the channels")

@@ -26,6 +26,8 @@ def _einsum(subscripts: Any, *operands: Any, optimize: Any = False) -> Any:
     arrays = [context.array(a) for a in operands]
     if context.lift and any(isinstance(a, np.ndarray) for a in operands):
         return np.einsum(subscripts, *arrays)
+    if all(a.dtype == bool for a in arrays):  # sums of products hold where one is not zero
+        return np.einsum(subscripts, *(a.astype(context.dtype) for a in arrays)) != 0
     if all(a.channel is None for a in arrays):
         return by_cells(np.einsum)(subscripts, *arrays)
     terms, arrow, output = str(subscripts).replace(" ", "").partition("->")

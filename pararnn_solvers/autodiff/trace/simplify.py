@@ -119,7 +119,7 @@ def _power(a: Node, b: Node) -> Any:
 def _absolute(a: Node) -> Any:
     if a.op == "negative":
         return np.abs(a.args[0])
-    return a if a.op == "absolute" else None
+    return a if a.boolean or a.op == "absolute" else None
 
 
 def _where(condition: Node, a: Node, b: Node) -> Any:

@@ -192,7 +192,7 @@ class Weight(Traced):
 
     def __init__(self, tape: Tape, value: Any, place: int) -> None:
         self.tape, self.value, self.place = tape, value, place
-        shape, n = np.shape(value), tape.context.channels
+        shape, n, graph = np.shape(value), tape.context.channels, tape.context.graph
         tape.shapes[place] = shape
         per_channel = len(shape) > 0 and shape[-1] > 0 and shape[-1] % n == 0
         extent = (*shape[:-1], shape[-1] // n) if per_channel else shape
@@ -202,9 +202,9 @@ class Weight(Traced):
             cells = np.empty(extent, object)
             for i in np.ndindex(extent):
                 name = "_".join(map(str, (f"theta{place}", *i)))
-                cells[i] = tape.context.graph.input(
-                    Input(name, "theta", place, i, n if per_channel else 0)
-                )
+                node = graph.input(Input(name, "theta", place, i, n if per_channel else 0))
+                # Among the inputs of a program truth values are 0 and 1.
+                cells[i] = graph.apply("not_equal", node, 0.0) if self.dtype == bool else node
             cells.flags.writeable = False
             return cells
 

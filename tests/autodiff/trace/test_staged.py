@@ -130,6 +130,11 @@ WAYS = {
     "astype": (lambda h, x, W: (h @ W.astype(np.float64)).astype(W.dtype), W),
     "function of a number": (lambda h, x, p: h @ p[0] * sigmoid(p[1]), [W, 0.5]),
     "a condition": (lambda h, x, W: np.where(h @ W > 0, h, -h), W),
+    "truths of theta": (lambda h, x, p: h @ p[0] * ((h > 0) + (p[1] > 0)), [W, BIAS]),
+    "truths of theta, chosen": (
+        lambda h, x, p: h @ p[0] * ((h > 0) & (p[1] > 0)), [W, BIAS]
+    ),
+    "a product with truths": (lambda h, x, W: (h @ (W > 0)) * ((h > 0) @ W), W),
     "no product": (lambda h, x, a: a * h, BIAS),
 }  # fmt: skip
 
@@ -312,6 +317,7 @@ REFUSED = {
         np.ones((65, D, D)),
         "65 products at once, of at most",
     ),
+    "truths by truths": (lambda h, x, W: h * ((h > 0) @ (W > 0)), W, "matrix of truth values"),
     "other axis": (
         lambda h, x, A: (np.stack([h, h], axis=-1) @ A)[:, 0],
         np.ones((2, 2)),

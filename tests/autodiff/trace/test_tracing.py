@@ -115,6 +115,19 @@ def sum_of_truths(h, x, function):
     return function(np.stack([h > 0, x > 0, h > x], axis=-2), axis=-2)
 
 
+def changes_of_truth(h, x, a):
+    truths = np.stack([h > 0, x > 0, h > x], axis=-2)
+    change = np.diff(truths, axis=-2)
+    return h * (change[..., 0, :] + change[..., 1, :]) + np.diff(
+        truths * x[..., None, :], axis=-2
+    ).sum(-2)
+
+
+def truths_by_einsum(h, x, a):
+    truths = np.stack([h > 0, x > 0, h > x], axis=-2)
+    return h * (np.einsum("...ij->...j", truths) + np.einsum("...ij,...ij->...j", truths, truths))
+
+
 def beside_numbers(h, x, a):
     both = np.stack([h > 0, h], axis=-2)
     return (both + both).astype(h.dtype).sum(axis=-2) * x
@@ -219,6 +232,8 @@ STEPS = {
     "counted, a mean": (lambda h, x, a: h * sum_of_truths(h, x, np.mean), 1, N, N, None),
     "counted, all": (lambda h, x, a: h * np.sum(h > 0.5, axis=-1, keepdims=True), 4, 1, None, None),
     "counted so far": (lambda h, x, a: h * np.cumsum(h > 0.5, axis=-1), 4, 1, None, None),
+    "changes of truth": (changes_of_truth, 1, N, N, None),
+    "truths by einsum": (truths_by_einsum, 1, N, N, None),
     "truths are numbers beside numbers": (beside_numbers, 1, N, N, None),
     "truths written into numbers": (written_truths, 1, N, N, None),
     "largest truth": (
