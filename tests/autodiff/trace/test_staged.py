@@ -22,13 +22,17 @@ HIGH = RNG.normal(size=(2 * D, D))
 BIAS = RNG.normal(size=D)
 
 
-def check(step, theta, d=D, m=M, other=None):
-    """Assert that the trace equals the step, for the theta it was made with and for another."""
+def check(step, theta, d=D, m=M, other=None, components=1):
+    """Assert that the trace equals the step, for the theta it was made with and for another.
+
+    And that it has the components that the step has, though it would be right with more of them.
+    """
     h, x = RNG.normal(size=(3, 2, d)), None if m is None else RNG.normal(size=(3, 2, m))
     trace = trace_staged(step, h, x, theta)
     for given_theta in [theta] if other is None else [theta, other]:
         expected = step(h, x, given_theta)
         np.testing.assert_allclose(trace.apply(h, x, given_theta), expected, rtol=1e-12, atol=1e-13)
+    assert trace.components == components
     return trace
 
 
@@ -36,14 +40,14 @@ def check(step, theta, d=D, m=M, other=None):
 def test_the_trace_equals_the_step(name):
     step, d, m, theta = dense(name, np.random.default_rng(1))
     other = dense(name, np.random.default_rng(2))[-1]
-    check(step, theta, d, m, other)
+    check(step, theta, d, m, other, components=d // 6)
 
 
 @given(st.sampled_from(DENSE), st.integers(2, 12), st.integers(1, 13), st.integers(0, 99))
 @settings(deadline=None, max_examples=60)
 def test_the_trace_equals_the_step_for_any_size(name, n, m, seed):
     step, d, m, theta = dense(name, np.random.default_rng(seed), n, m)
-    check(step, theta, d, m)
+    check(step, theta, d, m, components=d // n)
 
 
 WIDE = RNG.normal(size=(3, D, 2 * D))
@@ -213,10 +217,13 @@ def test_a_matrix_times_one_state():
 
 def test_what_is_joined_to_be_multiplied_has_the_shape_of_numpy():
     def step(h, x, W):
-        assert np.concatenate([h[None, None], x[None, None]], -1).shape == (1, 1, D + M)
+        joined = np.concatenate([h[None, None], x[None, None]], -1)
+        assert joined.shape == (1, 1, D + 5)  # no component, however the state is cut
+        with pytest.raises(NotTraceable, match="joins an array of components"):
+            joined * 1
         return h
 
-    trace_staged(step, np.ones(D), np.ones(M), None)
+    trace_staged(step, np.ones(D), np.ones(5), None)
 
 
 def test_sixty_four_products_at_once():
@@ -243,9 +250,27 @@ def test_arrays_of_numbers_become_those_of_another_library():
 
 def test_a_state_of_components():
     step, d, m, theta = dense("lstm", RNG)
-    trace = check(step, theta, d, m)
-    assert (trace.components, trace.channels) == (2, d // 2)
+    trace = check(step, theta, d, m, components=2)
+    assert trace.channels == d // 2
     assert [str(node) for node in trace.products[-1].operand] == ["h1"]
+
+
+@pytest.mark.parametrize("k", [3, 4])
+def test_a_state_of_more_components(k):
+    def step(h, x, W):
+        first, *others = np.split(h, k, axis=-1)
+        return np.concatenate([*others, np.tanh(first @ W)], axis=-1)
+
+    check(step, W, d=k * D, components=k)
+    with pytest.raises(NotTraceable, match="of an axis of 30 entries"):
+        trace_staged(lambda h, x, W: h[..., :D] @ W, np.ones(5 * D), None, W)
+
+
+def test_a_matrix_that_is_used_alone_is_not_copied():
+    step = lambda h, x, W: np.tanh(h @ W)  # noqa: E731
+    trace = check(step, W)
+    assert trace.weights(W)[trace.products[0].matrix] is W
+    assert len({trace, check(step, W)}) == 2  # traces are themselves, not what they consist of
 
 
 def test_products_that_are_not_used_are_left_out():

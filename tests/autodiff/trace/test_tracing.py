@@ -10,6 +10,7 @@ import pytest
 
 import pararnn_solvers as prs
 from pararnn_solvers import problems
+from pararnn_solvers.autodiff.trace.explanation import explain
 from pararnn_solvers.autodiff.trace.graph import Graph
 from pararnn_solvers.autodiff.trace.inputs import Input
 from pararnn_solvers.autodiff.trace.source import source
@@ -443,6 +444,12 @@ REFUSED = {
         np.ones(5),
         "read-only",
     ),
+    "an axis of n": (
+        lambda h, x, a: (h[..., None] * a).sum(-1),
+        1,
+        np.ones((5, 2)),
+        r"shapes \(5, 1\) and \(5, 2\) across channels",
+    ),
     "sums channels": (lambda h, x, a: np.einsum("n->", h), 1, None, "may mix channels"),
     "n in front": (lambda h, x, a: np.einsum("n...->n...", h), 1, None, "may mix channels"),
     "open output": (
@@ -470,6 +477,20 @@ def test_large_parameters_that_are_not_used_cost_nothing():
     theta = diagonal_gru.init(RNG, 400, 200)
     traced = trace(diagonal_gru.step, np.ones(200), np.ones(600), theta, 1)
     assert traced.graph.size < 40
+
+
+def test_one_thousand_and_twenty_four_entries():
+    step, theta = (lambda h, x, a: h * a[-1]), np.ones((1024, 3))
+    (name,) = (node.value.name for node in trace(step, np.ones(3), None, theta, 1).parameters)
+    assert name == "theta1023"
+    with pytest.raises(prs.NotTraceable, match="1025 entries per channel; at most 1024"):
+        trace(step, np.ones(3), None, np.ones((1025, 3)), 1)
+
+
+def test_traces_are_themselves_not_what_they_consist_of():
+    step = lambda h, x, p: h[..., p["order"]] * p["a"]  # noqa: E731
+    theta = {"order": np.array([1, 0]), "a": 0.5}
+    assert len({trace(step, np.ones(2), None, theta, 2) for _ in range(2)}) == 2
 
 
 def test_traced_arrays_have_the_dtypes_of_numpy():
@@ -520,6 +541,13 @@ def test_values_are_added_where_the_input_is():
     np.testing.assert_array_equal(array, [[0, 0, 3, 0, 0, 0], [0, 0, 0, 0, 1, 2]])
 
 
+def one_entry(h):
+    """Numbers of rank 0, a part of the state and a constant, written into single entries."""
+    out = h.copy()
+    out[1], out[2] = 2 * h[0], 0.5
+    return out
+
+
 # Of one state, as an array of rank 1: with one channel, whatever NumPy does with the entries.
 WHOLE = {
     "joined, flat": lambda h: np.concatenate([h[:2].reshape(1, 2), h[2:, None].T], axis=None),
@@ -527,6 +555,8 @@ WHOLE = {
     "numbers that join": lambda h: np.append(h[1:], 1.0),
     "zeros that join": lambda h: np.diag(h).sum(axis=0) + np.diag(h > 0).sum(axis=-1),
     "truths that join": lambda h: 2 * np.hstack([h[:3] > 0, 0.5]) + np.hstack([h > 0])[::-1],
+    "one entry": one_entry,
+    "sums along an axis": lambda h: np.cumsum(h.reshape(2, 2), 0).ravel(),
     "ranks": lambda h: np.atleast_3d(np.atleast_2d(np.atleast_1d(h))).ravel(),
 }
 if hasattr(np, "unstack"):  # NumPy 2.1
@@ -571,6 +601,25 @@ def test_explain_prints_the_source():
         "    A0_0 = theta * (np.float32(1.0) - f0 * f0)\n"
         "    return f0, A0_0"
     )
+
+
+def test_explain_prints_constants():
+    step = lambda h, x, p: h ** p["power"]  # noqa: E731
+    text = str(prs.Recurrence(step, 1).explain(np.ones(3), None, {"power": 2}))
+    assert text.splitlines()[3] == "constant: theta['power'] = 2"
+
+
+def test_explain_prints_sources_of_two_hundred_operations():
+    def step(h, x, a):
+        out = h
+        for i in range(50):
+            out = out * h + i
+        return sum([x[..., j : j + 1] for j in range(x.shape[-1])], out)
+
+    for m, text in ((2, "def step(h0, x0, x1):"), (3, "(print .linearization.function('step')")):
+        explanation = explain(step, np.ones(5), np.ones(m), None, 1)
+        assert explanation.linearization.operations == 198 + m
+        assert text in str(explanation)
 
 
 def test_explain_tells_which_kernels_there_are():
