@@ -60,11 +60,8 @@ def _to_cells(tree: Any) -> Any:
 
 
 def _from_cells(context: Context, value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return type(value)(_from_cells(context, part) for part in value)
     cells = as_cells(value)
     refuse_large(cells.shape, "an array")
-    cells = cells if cells.dtype == object else cells.astype(object)
     if cells.flags.writeable:  # plain numbers that joined the nodes
         cells.flat = context.graph.alike(context.graph.lift(entry) for entry in cells.ravel())
     return Traced(context, cells)

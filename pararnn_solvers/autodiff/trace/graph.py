@@ -239,5 +239,5 @@ def _canonical_order(node: Node) -> tuple[bool, int]:
 
 def _is_boolean(op: str, args: tuple[Node, ...], value: Any) -> bool:
     if op == "where":
-        return args[1].boolean and args[2].boolean
+        return all(arg.boolean for arg in args)
     return op in PREDICATES or isinstance(value, bool)

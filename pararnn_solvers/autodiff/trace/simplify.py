@@ -82,12 +82,16 @@ def _multiply(a: Node, b: Node) -> Any:
 
 
 def _divide(a: Node, b: Node) -> Any:
-    mantissa, exponent = math.frexp(b.value) if b.is_constant() else (0.0, 0)
-    if abs(mantissa) == 0.5 and abs(exponent) < 100:
-        return a * (1 / b.value)  # a power of two: the product is as exact
+    if b.is_constant() and _is_power_of_two(b.value):
+        return a * (1 / b.value)  # which is as exact
     if b.op == "negative":
         return -(a / b.args[0])
     return -(a.args[0] / b) if a.op == "negative" else None
+
+
+def _is_power_of_two(value: float) -> bool:
+    mantissa, exponent = math.frexp(value)
+    return abs(mantissa) == 0.5 and abs(exponent) < 100
 
 
 def _negative(a: Node) -> Any:
@@ -110,8 +114,8 @@ def _power(a: Node, b: Node) -> Any:
         return None
     if exponent < 0:
         return 1 / a**-exponent
-    if exponent < 2:
-        return a if exponent else 1
+    if exponent == 0:
+        return 1
     half = a ** (exponent // 2)
     return half * half * a if exponent % 2 else half * half
 

@@ -103,6 +103,9 @@ WAYS = {
     "an input by state": (lambda h, x, p: (h * (x @ p[1])) @ p[0], [W, V]),
     "an input only": (lambda h, x, V: 0.5 * h + np.tanh(x @ V) @ U, V),
     "an input, narrow": (lambda h, x, p: h @ W + np.tanh(x @ p[0]) @ p[1], [V[:, :3], W[:3]]),
+    "an input by a stack": (
+        lambda h, x, p: h @ p[0] + (x[..., None, None, :] @ p[1]).sum((-3, -2)), [W, STACK[:, :M]]
+    ),
     "an input, a number": (lambda h, x, v: h @ W * (x @ v)[..., None], V[:, 0]),
     "both": (lambda h, x, p: np.concatenate([h, x @ p[1]], axis=-1) @ p[0], [HIGH, V]),
     "with a bias": (
@@ -139,6 +142,7 @@ WAYS = {
         lambda h, x, p: h @ p[0] * ((h > 0) & (p[1] > 0)), [W, BIAS]
     ),
     "a product with truths": (lambda h, x, W: (h @ (W > 0)) * ((h > 0) @ W), W),
+    "joined with nothing": (lambda h, x, b: np.concatenate([h, h[..., :0] * b[:0]], -1) * b, BIAS),
     "no product": (lambda h, x, a: a * h, BIAS),
 }  # fmt: skip
 
@@ -215,6 +219,13 @@ def test_a_matrix_times_one_state():
     np.testing.assert_allclose(trace.apply(h, None, W), np.tanh(W @ h), rtol=1e-13)
 
 
+def test_a_vector_times_one_input():
+    h, x, v = RNG.normal(size=D), RNG.normal(size=M), V[:, 0]
+    trace = trace_staged(lambda h, x, v: h * (v @ x), h, x, v)
+    np.testing.assert_allclose(trace.apply(h, x, v), h * (v @ x), rtol=1e-13)
+    assert trace.components == 1
+
+
 def test_what_is_joined_to_be_multiplied_has_the_shape_of_numpy():
     def step(h, x, W):
         joined = np.concatenate([h[None, None], x[None, None]], -1)
@@ -234,6 +245,8 @@ def test_sixty_four_products_at_once():
 def test_a_comparison_of_values_is_noticed():
     step = lambda h, x, W: h @ W if np.allclose(W, W) else h  # noqa: E731
     assert check(step, W).tape.reads_values
+    for step in (lambda h, x, W: h @ W.T, lambda h, x, W: h @ W * np.ndim(W) * np.size(W, 0)):
+        assert not check(step, W).tape.reads_values
 
 
 def test_arrays_of_numbers_become_those_of_another_library():

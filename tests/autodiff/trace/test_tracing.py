@@ -155,6 +155,7 @@ STEPS = {
     "where": (lambda h, x, a: np.where((h > x) & ~(h > 2), a * h, h / 3), 1, N, N, 0.3),
     "maximum": (lambda h, x, a: np.maximum(h, 0) - np.minimum(a, h * x), 1, N, N, weights(N)),
     "clip": (lambda h, x, a: np.clip(a * h + x, -1, 1), 1, N, N, weights(N)),
+    "clip by name": (lambda h, x, a: np.clip(h * x, a_min=-1, a_max=a), 1, N, N, weights(N)),
     "clip one side": (lambda h, x, a: np.clip(h * x, None, 0.1), 1, N, N, None),
     "select": (lambda h, x, a: np.select([h > 1, h > 0], [x, h], -h), 1, N, N, None),
     "relu by product": (lambda h, x, a: (h > 0) * h + (x < 0) * 0.5, 1, N, N, None),
@@ -431,6 +432,19 @@ REFUSED = {
     "writes too much": (writes_too_much, 1, None, r"cannot write shape \(2, 5\) into shape \(5,\)"),
     "order": (lambda h, x, a: np.reshape(h, (1, -1), order="F"), 1, None, "order='F'"),
     "integers": (lambda h, x, a: h + np.zeros_like(h, int), 1, None, "array of int64"),
+    "where of a ufunc": (
+        lambda h, x, a: np.add(h, 1, where=True),
+        1,
+        None,
+        "numpy.add with where=",
+    ),
+    "largest": (lambda h, x, a: h - h.max(), 1, None, "numpy.max over an axis of several"),
+    "signs of zero": (
+        lambda h, x, a: np.copysign(h, [0.0, 0.0, -0.0, 0.0, 0.0]),
+        1,
+        None,
+        "pass it in theta",
+    ),
     "where alone": (lambda h, x, a: np.where(h > 0)[0], 1, None, "with a condition only"),
     "initial": (lambda h, x, a: h[None].sum(axis=0, initial=1.0), 1, None, "with initial="),
     "floats as bits": (lambda h, x, a: h & 1, 1, None, "bitwise_and"),
@@ -485,6 +499,15 @@ def test_one_thousand_and_twenty_four_entries():
     assert name == "theta1023"
     with pytest.raises(prs.NotTraceable, match="1025 entries per channel; at most 1024"):
         trace(step, np.ones(3), None, np.ones((1025, 3)), 1)
+
+
+def test_arrays_of_no_entries_join():
+    def step(h, x, a):
+        rows = np.concatenate([h.reshape(2, 3), np.zeros((0, 3))])
+        return np.concatenate([rows.ravel(), a, np.zeros(0)])
+
+    traced = trace(step, np.ones(6), None, np.ones(0), 2)
+    assert [str(node) for node in traced.outputs] == ["h0", "h1"]
 
 
 def test_traces_are_themselves_not_what_they_consist_of():
@@ -628,6 +651,9 @@ def test_explain_tells_which_kernels_there_are():
     assert "kernels: rollout and multiple shooting, with 1 product(s) a step" in dense
     none = str(prs.Recurrence(lambda h, x, _: np.arctan(h), 1).explain(np.ones(12)))
     assert "kernels: none: step calls arctan" in none
+    many = {k: str(prs.Recurrence(lambda h, x, _: 2 * h, k).explain(np.ones(72))) for k in (8, 9)}
+    assert "kernels: rollout, multiple shooting, Newton, gradients" in many[8]
+    assert "kernels: none: at most 8 components are compiled" in many[9]
 
 
 def test_explain_says_why_not():
