@@ -97,7 +97,7 @@ for _function in (np.cumsum, np.trace):
 
 @implements(np.diag)
 def _diag(v: Any, k: int = 0) -> Any:
-    out = by_cells(np.diag, numbers=True)(v, k)  # to which it adds zeros
+    out = by_cells(np.diag)(v, k)  # numbers, as zeros join the nodes
     return out != 0 if v.dtype == bool else out
 
 

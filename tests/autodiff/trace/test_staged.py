@@ -32,7 +32,7 @@ def check(step, theta, d=D, m=M, other=None, components=1):
     for given_theta in [theta] if other is None else [theta, other]:
         expected = step(h, x, given_theta)
         np.testing.assert_allclose(trace.apply(h, x, given_theta), expected, rtol=1e-12, atol=1e-13)
-    assert trace.components == components
+    assert (trace.components, trace.inputs) == (components, m)
     return trace
 
 
