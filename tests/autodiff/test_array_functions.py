@@ -104,7 +104,14 @@ SELECTIONS = {
 }
 LINEAR = {
     np.cumsum: [(row(np.cumsum, i), A) for i in (None, 0, -1)],
-    np.diff: [(np.diff, A), (row(np.diff, 2, 0), A), (row(np.diff, 0), A)],
+    np.diff: [
+        (np.diff, A),
+        (row(np.diff, 2, 0), A),
+        (row(np.diff, 0), A),
+        (row(np.diff, prepend=2.0), A),
+        (row(np.diff, 2, 1, append=3.0), A),
+        (lambda a, b: np.diff(a, axis=-2, prepend=b[:, :2], append=b[:, :1]), A, B),
+    ],
     np.roll: [
         (row(np.roll, 1, -1), A),
         (row(np.roll, (1, 2), axis=(0, 1)), A),

@@ -24,7 +24,7 @@ for _function in (np.split, np.array_split, np.hsplit, np.vsplit, np.select, np.
 
 
 @implements(np.concatenate, np.concat)
-def _concatenate(arrays: Sequence[Any], axis: int | None) -> Traced:
+def _concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Traced:
     context = context_of(arrays)
     parts: list[Any] = [context.array(a) for a in arrays]
     if axis is None:

@@ -110,7 +110,7 @@ def _power(a: Node, b: Node) -> Any:
     exponent = b.value
     if exponent == 0.5:
         return np.sqrt(a)  # ufuncs of an instance of Node are typed as Any
-    if exponent != round(exponent) or abs(exponent) > _MAX_POWER:
+    if exponent not in range(-_MAX_POWER, _MAX_POWER + 1):
         return None
     if exponent < 0:
         return 1 / a**-exponent
