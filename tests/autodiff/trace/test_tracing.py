@@ -412,6 +412,12 @@ REFUSED = {
     "outer": (lambda h, x, a: (h[..., None, :] * h[..., :, None])[..., 0], 1, None, "across"),
     "reshape": (lambda h, x, a: h.reshape(-1, 2).reshape(-1), 2, None, "reshape"),
     "closure": (lambda h, x, a: h * np.arange(5.0), 1, None, "pass it in theta"),
+    "closure of rank 2": (
+        lambda h, x, a: (h * np.arange(10.0).reshape(2, 5)).sum(0),
+        1,
+        None,
+        "pass it in theta",
+    ),
     "plain array": (lambda h, x, a: np.array(h) + 1, 1, None, "np.stack"),
     "math": (lambda h, x, a: h * math.exp(a), 1, 0.5, "NumPy's functions"),
     "float": (lambda h, x, a: h * float(a), 1, 0.5, "NumPy's functions"),

@@ -63,6 +63,7 @@ ELEMENTWISE = {
 JOINED = {
     "diff": lambda p, q: np.append(np.diff(p), True),
     "second diff": lambda p, q: np.append(np.diff(p, 2), q[:2]),
+    "diff along rows": lambda p, q: np.append(np.diff(np.stack([p, q])), True)[3:],
     "no diff": lambda p, q: np.diff(p, 0),
     "diff of rows": lambda p, q: np.diff(np.stack([p, q, p & q]), axis=0)[1],
     "diff of numbers": lambda p, q: np.diff(2.0 * p, prepend=1),
