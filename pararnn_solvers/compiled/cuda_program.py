@@ -35,8 +35,8 @@ from pararnn_solvers.autodiff.trace.graph import Node
 from pararnn_solvers.autodiff.trace.inputs import Input
 from pararnn_solvers.autodiff.trace.source import Dialect, source
 from pararnn_solvers.autodiff.trace.tracing import trace
+from pararnn_solvers.compiled.addresses import Place
 from pararnn_solvers.compiled.program import Program
-from pararnn_solvers.compiled.transfers import Place
 from pararnn_solvers.errors import NotTraceable
 from pararnn_solvers.linear import cuda
 

@@ -21,7 +21,7 @@ from pararnn_solvers.autodiff.trace.graph import Node, reachable
 from pararnn_solvers.autodiff.trace.source import Dialect, source
 from pararnn_solvers.autodiff.trace.tracing import Input, Trace, trace
 from pararnn_solvers.compiled import cache, rounding, vector_math
-from pararnn_solvers.compiled.transfers import Place
+from pararnn_solvers.compiled.addresses import Place
 from pararnn_solvers.compiled.vectors import full, select
 from pararnn_solvers.errors import NotTraceable
 from pararnn_solvers.linear import alignment
