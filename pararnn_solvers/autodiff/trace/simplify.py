@@ -106,7 +106,7 @@ def _power(a: Node, b: Node) -> Any:
     exponent = b.value
     if exponent == 0.5:
         return np.sqrt(a)  # ufuncs of an instance of Node are typed as Any
-    if exponent != round(exponent) or abs(exponent) > _MAX_POWER:
+    if not abs(exponent) <= _MAX_POWER or exponent != round(exponent):  # of NaN, neither
         return None
     if exponent < 0:
         return 1 / a**-exponent

@@ -48,6 +48,11 @@ def test_every_simplification_keeps_the_value(data, name):
     np.testing.assert_allclose(found, expected, rtol=1e-14)  # powers are products
 
 
+@pytest.mark.parametrize("exponent", [np.inf, -np.inf, np.nan])
+def test_powers_with_an_exponent_that_is_not_finite_are_left(exponent):
+    assert GRAPH.apply("power", X, exponent).op == "power"
+
+
 C, D = X < Y, np.equal(X, Y)
 EQUAL = {  # beside those of test_source
     "0 + x": lambda: (0 + X, X),
