@@ -96,6 +96,11 @@ class CudaProgram(Program):
     gradients: ClassVar[str] = "pararnn_solvers.compiled.cuda_kernels"
     wavefront: ClassVar[str] = "pararnn_solvers.compiled.cuda_wavefront"
 
+    @property
+    def has_limits(self) -> bool:
+        """No: CUDA's functions are those of C, whatever the argument."""
+        return False
+
     def with_parameters(self, theta: Any) -> CudaProgram:
         """Return the same program with the values of other parameters, on the current device."""
         xp, leaves, dtype = cuda.cupy(), tree.flatten(theta)[0], self.trace.dtype

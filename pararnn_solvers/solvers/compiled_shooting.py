@@ -56,8 +56,8 @@ class CompiledShooting:
         else:
             shot = self.shoot(system, h, guess, scan, stopping)
         system.tally.steps += shot.evaluations
-        spent = shot.n_iter >= stopping.max_iter
-        status = np.where(spent, Status.MAX_ITER, Status.STALLED)
+        status = np.full(h.shape[1], Status.STALLED, object)
+        status[shot.n_iter >= stopping.max_iter] = Status.MAX_ITER
         status[shot.joined] = Status.CONVERGED
         if not shot.finite:
             system.tally.suspect = True
