@@ -194,6 +194,10 @@ STEPS = {
     ),
     "logistic": (problems.logistic_map(3.0).recurrence.step, 1, 1, None, 3.0),
     "dense": (lambda h, x, W: np.tanh(h @ W.T + x), 4, 1, 4, weights(4, 4)),
+    "dense by einsum, too": (
+        lambda h, x, W: np.tanh(np.einsum("ij,...j->...i", W, h) - h @ W + W.sum(axis=0)),
+        *(4, 1, None, weights(4, 4)),
+    ),
     "riccati": (riccati, 4, 1, None, weights(2, 2)),
     "norm": (
         lambda h, x, a: h / np.sqrt(np.mean(h * h, axis=-1, keepdims=True)) + x,
