@@ -180,9 +180,9 @@ for _function in (
 
 @implements(np.diff)
 def _diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Array:
-    parts = [part for part in (prepend, a, append) if part is not None]
-    if n and len(parts) > 1:
+    if n and not (prepend is None and append is None):
         shape = [1 if i == axis % a.ndim else size for i, size in enumerate(a.shape)]
+        parts = [part for part in (prepend, a, append) if part is not None]
         a = np.concatenate([p if np.ndim(p) else np.broadcast_to(p, shape) for p in parts], axis)
     return _by_direction(np.diff)(a, n, axis)
 
