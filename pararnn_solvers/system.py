@@ -9,7 +9,6 @@ import importlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from pararnn_solvers import arrays
 from pararnn_solvers.bidiagonal import block_matmul
 from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.lazy import cached_property
 from pararnn_solvers.linear import alignment
 from pararnn_solvers.ranks import ALONE, Ranks
 from pararnn_solvers.recurrence import Recurrence
