@@ -72,13 +72,14 @@ class Datatype:
 class Op:
     """What reduces: ``function(earlier, later, datatype)`` puts its result into `later`."""
 
-    def __init__(self, function: Callable[..., None], *, predefined: bool = False) -> None:
-        self.function, self.predefined, self.usable = function, predefined, True
+    def __init__(self, function: Callable[..., None], commute: bool, predefined: bool) -> None:
+        self.function, self.commute, self.predefined = function, commute, predefined
+        self.usable = True
 
     @classmethod
     def Create(cls, function: Callable[..., None], commute: bool = False) -> Op:
         """Return an operator of the user's."""
-        return cls(function)
+        return cls(function, commute, predefined=False)
 
     def Free(self) -> None:
         """Let it be used no more."""
@@ -86,11 +87,12 @@ class Op:
         self.usable = False
 
     def of(self, values: list[Bytes], datatype: Datatype) -> Bytes:
-        """Return what some values, at least one, are reduced to, in their order."""
+        """Return what some values, at least one, are reduced to; in their order if it matters."""
         require(self.usable, "an operator is used that was freed")
         require(datatype.length == 1 or not self.predefined, "no numbers are reduced by name")
-        found = values[-1].copy()
-        for earlier in reversed(values[:-1]):
+        *before, last = reversed(values) if self.commute else values
+        found = last.copy()
+        for earlier in reversed(before):
             try:
                 self.function(memoryview(earlier).toreadonly(), memoryview(found), datatype)
             except Exception as error:
@@ -104,7 +106,7 @@ def least(earlier: Any, later: Any, datatype: Datatype) -> None:
     np.minimum(a, b, out=b)
 
 
-MIN = Op(least, predefined=True)
+MIN = Op(least, commute=True, predefined=True)
 
 
 @dataclass
@@ -188,6 +190,7 @@ class Comm:
 
     def Split(self, color: int = 0, key: int = 0) -> Comm:
         """Return a communicator of the ranks of one color, by key."""
+        require(color >= 0, f"a color is {color}")
         of_all = self._meet("Split", (color, key))
         ranks = [rank for rank, (of_rank, _) in enumerate(of_all) if of_rank == color]
         return self._of("Split", sorted(ranks, key=lambda rank: of_all[rank][1]))
@@ -218,10 +221,12 @@ class Comm:
 
     def Set_attr(self, keyval: int, attrval: Any) -> None:
         """Keep something with the communicator."""
+        require(keyval in Comm.delete, f"{keyval} is no key of attributes")
         self.attributes[keyval] = attrval
 
     def Get_attr(self, keyval: int) -> Any:
         """Return what was kept, or None."""
+        require(keyval in Comm.delete, f"{keyval} is no key of attributes")
         return self.attributes.get(keyval)
 
     # Arrays
@@ -241,6 +246,7 @@ class Comm:
     def _reduction(self, call: str, sent: Any, received: Any) -> tuple[list[Bytes], Datatype]:
         own, room = Message.of(sent), Message.of(received)
         require(not np.shares_memory(own.memory, room.memory), f"{call} within one memory")
+        require(own.counts == room.counts, f"{call} sends {own.counts} for {room.counts}")
         of_all = self._meet(call, own.sent())
         kinds = {(len(value), kind.code, kind.length) for value, kind in of_all}
         require(len(kinds) == 1, f"messages of {call} differ: {sorted(kinds)}")

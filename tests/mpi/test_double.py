@@ -55,6 +55,18 @@ def lengths_that_differ():
     COMM.Allreduce(values, values.copy(), double.MIN)
 
 
+def more_room():
+    COMM.Allreduce(np.zeros(1, np.intc), np.zeros(2, np.intc), double.MIN)
+
+
+def no_key():
+    COMM.Get_attr(None)
+
+
+def no_color():
+    COMM.Split(-1, COMM.rank)
+
+
 def freed():
     one = COMM.Dup()
     one.Free()
@@ -62,7 +74,7 @@ def freed():
 
 
 def operator_that_raises():
-    op = double.Op.Create(lambda earlier, later, _: 1 / 0)
+    op = double.Op.Create(lambda earlier, later, _: 1 / 0, commute=False)
     COMM.Allreduce(np.zeros(1), np.zeros(1), op)
 
 
@@ -75,6 +87,9 @@ def operator_that_raises():
         (too_long, "a message is longer than what is to receive it"),
         (not_committed, "a datatype is used that is not committed"),
         (lengths_that_differ, "messages of Allreduce differ"),
+        (more_room, "Allreduce sends .1. for .2."),
+        (no_key, "None is no key"),
+        (no_color, "a color is -1"),
         (freed, "bcast from 0 on a communicator that was freed"),
         (operator_that_raises, "an operator raised ZeroDivisionError"),
     ],

@@ -3,8 +3,11 @@
 They run what `test_mpi` runs in processes.
 """
 
+import warnings
+
 import pytest
 
+import pararnn_solvers as prs
 from tests.mpi import double
 
 with double.installed():
@@ -17,8 +20,11 @@ CHECKS = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore::pararnn_solvers.ConvergenceWarning")
 @pytest.mark.parametrize("ranks", [2, 3])
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__qualname__)
+@pytest.mark.parametrize(
+    "check", CHECKS, ids=lambda c: f"{c.__module__.rpartition('.')[2]}.{c.__name__}"
+)
 def test_ranks_that_are_threads(check, ranks):
-    double.run(ranks, check)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", prs.ConvergenceWarning)
+        double.run(ranks, check)

@@ -125,6 +125,7 @@ def problems_that_differ():
             {"x": np.ones((T, 2 + is_last(), 3)), "h0": np.zeros((2 + is_last(), 3))},
             "the shape of h0 differs",
         ),
+        ({"x": np.ones((T, 2, 1 if is_last() else 3))}, "x differs"),
     ]
     kind = np.float32 if is_last() else np.float64
     arrays = {"x": np.ones((T, 2, 3), kind), "h0": np.zeros((2, 3), kind), "theta": None}
