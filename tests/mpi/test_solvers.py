@@ -46,6 +46,11 @@ EVEN = [0, 10, 20, 30]
 STEPPING = Slabs(prs.sequential())
 
 
+def test_slabs_are_values():
+    assert hash(STEPPING) == hash(Slabs(prs.sequential()))
+    assert str(STEPPING) == "slabs(sequential())"
+
+
 def test_slabs_that_forget_are_run_again_once():
     x, h0 = np.random.default_rng(1).normal(size=(900, 1)), np.ones(1)
     solutions, h = over_ranks(scale, x, h0, 0.9, cut=[0, 300, 600, 900], method=STEPPING)
