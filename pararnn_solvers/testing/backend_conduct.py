@@ -26,13 +26,21 @@ def results_are_new_arrays(subject: Subject) -> None:
 
     Costs: 8 scans for each dtype.
 
-    A failure means: a cast to float64 inside, a reversed view returned, or a buffer kept and
-    returned by every call.
+    A failure means: a cast to float64 inside, a reversed view returned, a buffer kept and returned
+    by every call, or arguments that are not taken.
     """
     for dtype, adjoint in subject.directions():
         for T in (1, 9):
             blocks, rhs = random_system(T, (2,), 2, 3, dtype)
-            h = subject.scan(blocks, rhs, adjoint=adjoint)
+            try:
+                h = subject.scan(blocks, rhs, adjoint=adjoint)
+            except Exception as error:
+                raise CheckFailed(
+                    "scan(blocks, rhs, *, adjoint=False) solves every system of float32 or float64",
+                    f"{type(error).__name__}: {error} (blocks {blocks.shape}, {rhs.dtype}, "
+                    f"adjoint={adjoint})",
+                    "take these arguments; call scan by hand for the traceback",
+                ) from error
             kind = (type(h), getattr(h, "shape", None), getattr(h, "dtype", None))
             if kind != (np.ndarray, rhs.shape, rhs.dtype):
                 raise CheckFailed(
@@ -181,18 +189,26 @@ def inputs_are_not_mutated(subject: Subject) -> None:
 def equal_inputs_give_equal_bits(subject: Subject) -> None:
     """The same call has the same bits, also after other calls.
 
-    Proves: so for 4 calls with others between them, with 300 steps.
+    Proves: so for 4 calls with others between them, with 300 steps; and other right-hand sides of
+    the same shape have another solution.
 
     Costs: 14 scans for each dtype.
 
-    A failure means: state is kept between calls, memory is read that nothing has been written to,
-    or threads share out sums by who comes first.
+    A failure means: state is kept between calls, a cache takes one system for another, memory is
+    read that nothing has been written to, or threads share out sums by who comes first.
     """
     for dtype, adjoint in subject.directions():
         blocks, rhs = random_system(300, (2,), 2, 3, dtype)
         first = np.array(subject.scan(blocks, rhs, adjoint=adjoint))
         for seed in range(1, 4):
-            subject.scan(*random_system(300, (2,), 2, 3, dtype, seed), adjoint=adjoint)
+            other = random_system(300, (2,), 2, 3, dtype, seed)
+            if np.array_equal(subject.scan(*other, adjoint=adjoint), first):
+                raise CheckFailed(
+                    "other systems have other solutions",
+                    f"two systems of blocks {blocks.shape}, {rhs.dtype} have the same",
+                    "keep nothing between calls",
+                    "a cache takes one system for another of the same shape",
+                )
             require_equal(
                 subject.scan(blocks, rhs, adjoint=adjoint),
                 first,

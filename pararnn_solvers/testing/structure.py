@@ -17,7 +17,7 @@ from pararnn_solvers.typing import Array
 def couplings(context: Context) -> Array:
     """Tell which df_i/dh_j (d, d) are not zero somewhere near the trajectory."""
     largest = np.max(np.abs(context.jacobian), axis=(0, 1))
-    noise = max(context.oracles.noise, EPS**0.75 * float(largest.max()))
+    noise = np.maximum(context.oracles.noise.T, EPS**0.75 * float(largest.max()))
     return np.asarray(largest > noise)
 
 

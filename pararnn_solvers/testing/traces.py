@@ -54,7 +54,7 @@ def trace_is_the_step(context: Context) -> None:
             axes="step sequence row column",
             names=("traced", "by oracles"),
             remedy=REMEDY,
-            scale=context.oracles.noise / HALF,
+            scale=float(context.oracles.noise.max()) / HALF,
         )
 
 

@@ -219,6 +219,23 @@ def wrong_sign(A):
     return -reversed_in_time(A)
 
 
+def by_shape():
+    """Return a scan that keeps the solution of the last system of each shape."""
+    known: dict[object, np.ndarray] = {}
+
+    def scan(blocks, rhs, *, adjoint=False):
+        key = blocks.shape, rhs.dtype, adjoint
+        return known.setdefault(key, correct(blocks, rhs, adjoint=adjoint)).copy()
+
+    return scan
+
+
+def in_single(blocks, rhs, *, adjoint=False):
+    with np.errstate(over="ignore"):
+        found = correct(blocks.astype(np.float32), rhs.astype(np.float32), adjoint=adjoint)
+    return found.astype(rhs.dtype)
+
+
 MUTANTS = [
     Mutant(
         "transposed block",
@@ -388,5 +405,47 @@ MUTANTS = [
         with_a_shared_workspace(),
         "threads_do_not_disturb_one_another",
         "race",
+    ),
+    Mutant(
+        "cache by shape",
+        "a cache that takes one system for another of its shape",
+        by_shape(),
+        "equal_inputs_give_equal_bits",
+        "a cache takes one system for another",
+    ),
+    Mutant(
+        "no keyword",
+        "no argument `adjoint`",
+        lambda blocks, rhs: correct(blocks, rhs),
+        "results_are_new_arrays",
+        "take these arguments",
+    ),
+    Mutant(
+        "sign of the blocks",
+        "blocks with the other sign",
+        scan_of(blocks_of=lambda A: -A),
+        "forward_is_the_recurrence",
+        "the blocks have the other sign",
+    ),
+    Mutant(
+        "diagonal of the blocks",
+        "couplings within blocks left out",
+        scan_of(blocks_of=lambda A: A * np.eye(A.shape[-2], dtype=A.dtype)[..., None]),
+        "forward_is_the_recurrence",
+        "only the diagonal of the blocks",
+    ),
+    Mutant(
+        "single inside",
+        "float32 inside",
+        in_single,
+        "forward_is_the_recurrence",
+        "computed in float32",
+    ),
+    Mutant(
+        "adjoint ignored",
+        "the forward solution in place of the adjoint",
+        lambda blocks, rhs, *, adjoint=False: correct(blocks, rhs),
+        "adjoint_is_the_transposed_recurrence",
+        "this is the forward solution",
     ),
 ]
