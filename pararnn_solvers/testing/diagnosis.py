@@ -13,7 +13,8 @@ from pararnn_solvers.errors import NotTraceable
 from pararnn_solvers.testing.context import Context, number, rows
 from pararnn_solvers.testing.oracles import HALF, ask, beyond
 from pararnn_solvers.testing.structure import allowed, couplings, smallest_block_size
-from pararnn_solvers.testing.suspects import Terms, explain
+from pararnn_solvers.testing.suspects import explain
+from pararnn_solvers.testing.terms import Terms
 from pararnn_solvers.typing import Array
 
 MOST_COMPONENTS = 16  # of a channel, for which terms are looked at one by one
