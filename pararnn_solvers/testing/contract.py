@@ -23,7 +23,7 @@ from pararnn_solvers.testing.context import (
     place,
     require_close,
 )
-from pararnn_solvers.testing.results import CheckFailed
+from pararnn_solvers.testing.results import CheckFailed, brief
 from pararnn_solvers.typing import Array
 
 DRIVES, STATES = ("x", "u", "input", "inputs"), ("h", "hx", "hidden", "state", "carry")
@@ -93,8 +93,8 @@ def refusal(context: Context) -> CheckFailed | None:
                 shape = (*lead, context.size)
                 return CheckFailed(
                     "step(h, x, theta) accepts any leading axes",
-                    f"{type(error).__name__} for h of shape {shape}: {error}",
-                    remedy_of(context, error),
+                    f"{type(error).__name__} for h of shape {shape}: {brief(error)}",
+                    *remedy_of(context, error),
                 )
     return None
 
@@ -117,21 +117,23 @@ def exchanged(context: Context) -> CheckFailed | None:
     )
 
 
-def remedy_of(context: Context, error: Exception) -> str:
-    """Say what may have led to an error of step: what it was not given, before all."""
+def remedy_of(context: Context, error: Exception) -> tuple[str, str]:
+    """Return remedy and defect for an error of step: what it was not given, before all."""
     missing = [
         name
         for name, value in (("x", context.system.x), ("theta", context.system.theta))
         if value is None
     ]
     if missing and "None" in str(error):
-        return f"{' and '.join(missing)} was not given, and is None in step: pass it"
+        names = " and ".join(missing)
+        return f"pass {names}", f"{names} was not given, and is None in step"
     if "positional argument" in str(error) or "exactly one argument" in str(error):
-        return "define step(h, x, theta), with three positional arguments in this order"
-    return (
+        return "define step(h, x, theta), with three positional arguments in this order", ""
+    remedy = (
         f"{LAST_AXIS}; NumPy's functions (np.tanh, not math.tanh) and np.where in place of if, "
         "which take arrays"
     )
+    return remedy, ""
 
 
 def calls_are_deterministic(context: Context) -> None:
@@ -163,6 +165,7 @@ def calls_are_deterministic(context: Context) -> None:
                 f"{now} in call {call + 1}, {before} in call {order.index(t) + 1} of the same "
                 f"arguments{place((t, *index))}",
                 remedy,
+                "step keeps something between calls, or draws random numbers",
             )
 
 

@@ -55,6 +55,7 @@ def all_digits_are_used(context: Context) -> None:
         f"h changed by {small:.3g}; the result changed by {number(got[index])}, by its slope "
         f"expected {number(expected[index])}{place(index)}",
         "compute in the dtype of h: look for a cast to float32, a rounding, a table inside step",
+        "step loses digits",
     )
 
 
@@ -83,6 +84,7 @@ def float32_agrees_with_float64(context: Context) -> None:
         names=("in float32", "in float64"),
         remedy="mind the range of float32 (1e-38 to 3e38) and cancellation: np.expm1, np.log1p, "
         "np.logaddexp, prs.sigmoid; no branch on the dtype",
+        defect="step computes something else in float32",
     )
 
 

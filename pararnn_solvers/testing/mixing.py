@@ -222,6 +222,7 @@ def nan_stays_where_it_is(context: Context) -> None:
             scale=float(np.max(np.abs(given["h"]))),
             names=(f"with {name} NaN at step 2, sequence 1, the result is", "before it was"),
             remedy="select by np.where, never by multiplying with a mask; " + LAST_AXIS,
+            defect="states are multiplied by zero and added up, which NaN survives",
         )
 
 

@@ -17,6 +17,7 @@ Outcome = Literal["passed", "failed", "skipped", "expected"]
 Check = tuple[str, Callable[[], str | None]]
 ON_FAILURE = ("raise", "warn", "return")
 MOST_SHOWN = 3  # failures in full: what comes after follows from them, more often than not
+MOST_LETTERS = 250  # of the error of somebody's function
 ERROR = "what is checked runs without an error"
 
 
@@ -232,9 +233,15 @@ def _outcome(function: Callable[[], str | None]) -> tuple[Outcome, str]:
     except Exception as error:
         return "failed", (
             f"promised: {ERROR}\n"
-            f"seen:     {type(error).__name__}: {error}\n"
+            f"seen:     {type(error).__name__}: {brief(error)}\n"
             "remedy:   see the message; call the same function by hand for the traceback"
         )
+
+
+def brief(error: Exception) -> str:
+    """Return the first line of an error, cut where it is long."""
+    line = next(iter(str(error).splitlines()), "")
+    return line if len(line) <= MOST_LETTERS else line[:MOST_LETTERS] + " ..."
 
 
 def _reported(results: list[CheckResult], on_failure: str) -> list[CheckResult]:
