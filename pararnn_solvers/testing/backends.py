@@ -82,6 +82,7 @@ def check_backend(
     >>> results[0].outcome
     'passed'
     """
+    __tracebackhide__ = True  # of pytest: what is raised speaks for itself
     bound = dict(backend_checks(scan, dtypes=dtypes))
     selected = [(name, bound[name]) for name in chosen(CHECKS, checks)]
     return run(selected, expected_failures, on_failure, callback)

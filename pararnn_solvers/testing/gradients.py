@@ -53,7 +53,7 @@ def gradients_are_those_of_the_rollout(context: Context) -> None:
     except NotDifferentiable as error:
         raise CheckFailed("gradients exist", str(error), "write step in NumPy") from error
     except InvalidInput as error:
-        raise refused("gradients exist", error) from error
+        raise refused(error) from error
     remedy = "correct jacobian= or vjp= (their own checks name the entry), or leave them out"
     if context.recurrence.jacobian is None and context.recurrence.vjp is None:
         remedy = "step jumps along the trajectory, or hides values from the dual arrays; smooth it"

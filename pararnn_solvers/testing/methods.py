@@ -112,6 +112,7 @@ def check_method(
     'passed'
     """
     options = {"full_steps": full_steps, "newton": newton, "backend": backend, "compiled": compiled}
+    __tracebackhide__ = True  # of pytest: what is raised speaks for itself
     bound = dict(method_checks(method, dtypes=dtypes, **options))
     selected = [(name, bound[name]) for name in chosen(CHECKS, checks)]
     return run(selected, expected_failures, on_failure, callback)

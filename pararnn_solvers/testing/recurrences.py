@@ -118,6 +118,7 @@ def check_recurrence(
     ...     print(str(failure).splitlines()[3])
     defect:   wrong sign: all entries have the other sign
     """
+    __tracebackhide__ = True  # of pytest: what is raised speaks for itself
     names = chosen(CHECKS, checks)
     bound = dict(recurrence_checks(recurrence, x, h0, theta, steps=steps, rtol=rtol))
     selected = [(name, bound[name]) for name in names]
@@ -200,13 +201,18 @@ def parametrize_with_checks(cases: Iterable[tuple[Any, ...]]) -> Any:
 
 
 def skipping(check: Callable[[], str | None]) -> None:
-    """Run a check as a test of pytest: what is inapplicable is skipped."""
+    """Run a check as a test of pytest: skip what is inapplicable, fail without a traceback."""
     import pytest
 
+    ends = None
     try:
         check()
     except Inapplicable as reason:
-        pytest.skip(str(reason))
+        ends = partial(pytest.skip, str(reason))
+    except CheckFailed as failure:
+        ends = partial(pytest.fail, str(failure), pytrace=False)
+    if ends is not None:
+        ends()  # here, where no other exception is being handled, which pytest would show
 
 
 def label(recurrence: Any) -> str:

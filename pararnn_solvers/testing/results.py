@@ -163,6 +163,7 @@ def run(
     callback : callable, optional
         Is given each result as it comes.
     """
+    __tracebackhide__ = True
     if on_failure not in ON_FAILURE:
         raise InvalidInput(f"on_failure is {on_failure!r}; expected one of {list(ON_FAILURE)}")
     if not isinstance(expected_failures, (Mapping, type(None))):
@@ -245,6 +246,7 @@ def brief(error: Exception) -> str:
 
 
 def _reported(results: list[CheckResult], on_failure: str) -> list[CheckResult]:
+    __tracebackhide__ = True
     failed = [result for result in results if result.outcome == "failed"]
     if failed and on_failure == "raise":
         raise CheckFailures(results)
