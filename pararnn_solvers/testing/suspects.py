@@ -21,8 +21,8 @@ from pararnn_solvers.testing.oracles import HALF
 from pararnn_solvers.testing.terms import Terms, times
 from pararnn_solvers.typing import Array
 
-MOST_OPERATIONS = 600  # of a step that are looked at one by one
-MOST_ENTRIES = 8  # of a wrong Jacobian for which an explanation is sought
+MOST_ENTRIES = 6  # of a wrong Jacobian for which an explanation is sought
+MANY_OPERATIONS = 300  # beyond which it is sought for two of them
 NUMBER, CHAIN = "number", "chain"  # kinds that are the last to name
 SLOPES = {  # as people write them
     "tanh": "1 - v**2, v its value",
@@ -63,6 +63,42 @@ def suspects(terms: Terms, output: Node, seed: Node, difference: Array) -> Itera
                 slope = written(difference, share, terms.slopes[node.id, i])
                 if slope is not None:
                     yield from of_edge(terms, node, i, slope, inner[arg.id])
+    for group in terms.vectors:
+        members = [node for node in group if node.id in outer and node.id in inner]
+        if len(members) > 1:
+            yield from of_vector(terms, members, (outer, inner), difference)
+
+
+def of_vector(
+    terms: Terms,
+    group: list[Node],
+    partials: tuple[dict[int, Array], dict[int, Array]],
+    difference: Array,
+) -> Iterator[Suspect]:
+    """Recognize a mistake that was made in all components of a vector at once."""
+    outer, inner = partials
+    first, name = group[0], terms.formula(group[0])
+    whole = sum_of(times(outer[node.id], inner[node.id]) for node in group)
+    factor = written(difference, whole, np.ones_like(whole))
+    if factor is not None:
+        yield from of_node(terms, first, factor)
+    if len(first.args) > 1:
+        return
+    parts: dict[str, list[Array]] = {}
+    for node in group:
+        arg, right = node.args[0].id, terms.slopes[node.id, 0]
+        share = times(outer[node.id], inner.get(arg, np.zeros_like(right)))
+        for kind, slope in of_value(terms.values[node.id], terms.values[arg], right):
+            parts.setdefault(kind, []).append(share * (slope - right))
+    for kind, shares in parts.items():
+        if near(difference, sum_of(shares)):
+            text = f"the slope of {name} is written as {kind}; it is {slope_of(terms, first, 0)}"
+            yield Suspect(first.id, 0, kind, text)
+
+
+def sum_of(arrays: Iterable[Array]) -> Array:
+    """Return the sum of at least one array."""
+    return np.asarray(np.sum(list(arrays), axis=0))
 
 
 def of_node(terms: Terms, node: Node, factor: Array) -> Iterator[Suspect]:
@@ -91,10 +127,9 @@ def of_edge(terms: Terms, node: Node, i: int, slope: Array, inner: Array) -> Ite
         text = f"the {place} is written as 1; the factor {slope_of(terms, node, i)} is left out"
         yield Suspect(node.id, i, "1", text)
     else:
-        for kind, candidate in mistakes(terms, node, i):
-            if near(slope, candidate):
-                text = f"the {place} is written as {kind}; it is {slope_of(terms, node, i)}"
-                yield Suspect(node.id, i, kind, text)
+        for kind in mistakes(terms, node, i, slope):
+            text = f"the {place} is written as {kind}; it is {slope_of(terms, node, i)}"
+            yield Suspect(node.id, i, kind, text)
         if arg.args and near(slope * inner, right):
             text = f"in {name} the derivative of {by} is written as 1: no chain rule"
             yield Suspect(node.id, i, CHAIN, text)
@@ -113,32 +148,26 @@ def by_number(terms: Terms, node: Node, i: int, slope: Array, place: str) -> Ite
         yield Suspect(node.id, i, NUMBER, text)
 
 
-def mistakes(terms: Terms, node: Node, i: int) -> Iterator[tuple[str, Array]]:
-    """Yield what people write in place of a slope, with its name."""
+def mistakes(terms: Terms, node: Node, i: int, slope: Array) -> Iterator[str]:
+    """Yield by name what people write in place of a slope, where it is what was written."""
     right, v, a = terms.slopes[node.id, i], terms.values[node.id], terms.values[node.args[i].id]
-    if len(node.args) == 1:
-        yield from of_value(v, a, right)
-    for other in terms.nodes:
-        if other.op != "constant":
-            yield terms.formula(other), terms.values[other.id]
+    alone = len(node.args) == 1
+    candidates = list(of_value(v, a, right)) if alone else []
     if right.shape[-1] > 1:
-        for shift in (1, -1):
-            yield "that of the neighbouring channel", np.roll(right, shift, axis=-1)
-    for op in dict.fromkeys(n.op for n in terms.operations if len(n.args) == 1):
-        yield from elsewhere(terms, op, len(node.args) == 1 and op == node.op)
-    if len(node.args) == 1:
-        yield from without_a_term(terms, node)
-
-
-def elsewhere(terms: Terms, op: str, slope: bool) -> Iterator[tuple[str, Array]]:
-    """Yield a function, and its slope, at every other node."""
-    function, rule = function_named(op), RULES[op][0]
-    for other in terms.nodes:
-        a = terms.values[other.id]
-        name, v = terms.formula(other), function(a)
-        yield f"{op}({name})", v
-        if slope and rule is not None:
-            yield f"that at {name}", np.asarray(rule(v, a))
+        candidates += [
+            ("that of the neighbouring channel", np.roll(right, shift, axis=-1))
+            for shift in (1, -1)
+        ]
+    if alone:
+        candidates += without_a_term(terms, node)
+    yield from (kind for kind, candidate in candidates if near(slope, candidate))
+    yield from (terms.formula(terms.moving[j]) for j in alike(slope, terms.stacked))
+    for op, (function, its_slope) in terms.applied.items():
+        yield from (f"{op}({terms.formula(terms.moving[j])})" for j in alike(slope, function))
+        if alone and op == node.op:
+            yield from (
+                f"that at {terms.formula(terms.moving[j])}" for j in alike(slope, its_slope)
+            )
 
 
 def without_a_term(terms: Terms, node: Node) -> Iterator[tuple[str, Array]]:
@@ -200,10 +229,15 @@ def written(difference: Array, share: Array, slope: Array) -> Array | None:
 
 def near(slope: Array, candidate: Any) -> bool:
     """Tell whether slopes are the same where they are known."""
+    return bool(alike(slope, np.broadcast_to(candidate, slope.shape)[None]).size)
+
+
+def alike(slope: Array, candidates: Array) -> Array:
+    """Return the numbers of the candidates (N, S, n) that are a slope (S, n) where it is known."""
     known = ~np.isnan(slope)
     size = float(np.max(np.abs(slope[known]), initial=0)) + 1e-3
-    error = np.abs(slope - candidate)[known]
-    return bool(np.all(error <= 64 * HALF * size))
+    error = np.abs(candidates[:, known] - slope[known])
+    return np.flatnonzero((error <= 64 * HALF * size).all(axis=1))
 
 
 def explain(
@@ -222,10 +256,9 @@ def explain(
         The derivative of component i by argument j in channel c.
     wrong : bool array, shape (k, J)
     """
-    if len(terms.operations) > MOST_OPERATIONS:
-        return "", False
     columns, error = list(columns), np.abs(got - expected).max(axis=(0, 3), initial=0)
-    entries = sorted(np.argwhere(wrong).tolist(), key=lambda at: -error[tuple(at)])[:MOST_ENTRIES]
+    most = MOST_ENTRIES if len(terms.operations) < MANY_OPERATIONS else 2
+    entries = sorted(np.argwhere(wrong).tolist(), key=lambda at: -error[tuple(at)])[:most]
     found: dict[Suspect, int] = {}
     with np.errstate(all="ignore"):
         for i, j in entries:

@@ -10,12 +10,12 @@ import numpy as np
 
 from pararnn_solvers import tree
 from pararnn_solvers.autodiff.rules import RULES
-from pararnn_solvers.autodiff.trace.graph import Node, reachable
+from pararnn_solvers.autodiff.trace.graph import Node, function_named, reachable
 from pararnn_solvers.autodiff.trace.tracing import Trace, evaluate
 from pararnn_solvers.typing import Array
 
 MOST_TERMS = 4  # of a sum or a product that is written out
-MOST_LETTERS = 70  # of a formula
+MOST_LETTERS = 80  # of a formula
 LEAVES = ("input", "constant")
 INFIX = {  # and how closely they bind
     "less": (" < ", 0),
@@ -75,6 +75,51 @@ class Terms:
                     rule = RULES[node.op][i]
                     slope = 0 if rule is None else rule(v, *args)
                 found[node.id, i] = np.broadcast_to(np.asarray(slope, np.float64), v.shape)
+        return found
+
+    @cached_property
+    def vectors(self) -> list[list[Node]]:
+        """Operations that are one operation of step on an array, as far as can be told.
+
+        They take what is alike, and are taken by what is alike beside what is alike.
+        """
+        kinds: dict[Any, int] = {}
+        kind: dict[int, int] = {}
+        for node in self.nodes:
+            below = sorted(kind[arg.id] for arg in node.args)
+            given = node.value
+            key = (node.op, *below) if node.args else (node.op, given)
+            if node.op == "input":
+                key = ("input", given.group, given.leaf, given.position[:-2])
+            kind[node.id] = kinds.setdefault(key, len(kinds))
+        taken: dict[int, set[Any]] = {node.id: set() for node in self.nodes}
+        for node in self.nodes:
+            for arg in node.args:
+                others = frozenset(kind[other.id] for other in node.args if other is not arg)
+                taken[arg.id].add((node.op, others))
+        groups: dict[Any, list[Node]] = {}
+        for node in self.operations:
+            groups.setdefault((kind[node.id], frozenset(taken[node.id])), []).append(node)
+        return [group for group in groups.values() if len(group) > 1]
+
+    @cached_property
+    def moving(self) -> list[Node]:
+        """Every node but constants."""
+        return [node for node in self.nodes if node.op != "constant"]
+
+    @cached_property
+    def stacked(self) -> Array:
+        """The values of all of these, (N, S, n)."""
+        return np.stack([self.values[node.id] for node in self.moving])
+
+    @cached_property
+    def applied(self) -> dict[str, tuple[Array, Array]]:
+        """Each function of one argument that occurs -> its values and slopes at all of these."""
+        found = {}
+        for op in dict.fromkeys(n.op for n in self.operations if len(n.args) == 1):
+            rule, v = RULES[op][0], function_named(op)(self.stacked)
+            slope = np.zeros_like(v) if rule is None else rule(v, self.stacked)
+            found[op] = v, np.broadcast_to(np.asarray(slope), v.shape)
         return found
 
     def tangents(self, seed: Node) -> dict[int, Array]:

@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 
 import pararnn_solvers as prs
 from pararnn_solvers.autodiff.trace.tracing import trace
+from pararnn_solvers.testing import check_recurrence
 from pararnn_solvers.testing import strategies as ours
 from pararnn_solvers.testing.context import make_context
 from pararnn_solvers.testing.diagnosis import dense, name_the_bug, traced_terms
 from pararnn_solvers.testing.oracles import HALF, beyond
 from pararnn_solvers.testing.suspects import explain
 from pararnn_solvers.testing.terms import Terms
+from tests.testing.mutants.derivatives import gru_network
 
 FACTORS = {0.0: "left out", -1.0: "wrong sign", 2.0: "2 times what it should be"}
 
@@ -116,4 +118,19 @@ def test_formulas_are_written_as_in_python_and_kept_short():
     terms = terms_of(step, H, {"a": A})
     texts = {terms.formula(node) for node in terms.operations}
     assert "theta['a']*(h - 1)" in " ".join(texts) or "(h - 1)*theta['a']" in " ".join(texts)
-    assert max(map(len, texts)) <= 70
+    assert max(map(len, texts)) <= 80
+
+
+def test_the_right_jacobian_of_a_gru_with_matrices_passes():
+    (result,) = check_recurrence(*gru_network(), checks=["jacobian_is_the_derivative"])
+    assert result.outcome == "passed"
+
+
+def test_gates_of_a_gru_with_matrices_are_told_apart():
+    """Each operation of step on an array is one group: two sigmoids, the tanh, their products."""
+    recurrence, x, _, W = gru_network()
+    h = np.random.default_rng(0).standard_normal((5, 4))
+    terms = Terms(trace(recurrence.step, h, x[:5, 0], W, 4), (h, x[:5, 0], W))
+    groups = [[node.op for node in group] for group in terms.vectors]
+    assert groups.count(["sigmoid"] * 4) == 2
+    assert groups.count(["tanh"] * 4) == 1

@@ -143,6 +143,31 @@ def of_new_states(dh, dx, dW, *, g, h, W, **_):
     return dh, dx, g.reshape(-1, 4).T @ np.tanh(h).reshape(-1, 4)
 
 
+def dense_gates(h, x, W):
+    d = h.shape[-1]
+    z, r = (prs.sigmoid(h @ W[i].T + x[..., i * d : (i + 1) * d]) for i in (0, 1))
+    return z, r, np.tanh((r * h) @ W[2].T + x[..., 2 * d :])
+
+
+def dense_gru(h, x, W):
+    z, _, c = dense_gates(h, x, W)
+    return (1 - z) * h + z * c
+
+
+def gru_network(reset=lambda r: r * (1 - r), candidate=lambda c: 1 - c**2):
+    """Return a GRU with matrices, and its Jacobian with these slopes."""
+
+    def jacobian(h, x, W):
+        z, r, c = dense_gates(h, x, W)
+        through = r[..., None] * np.eye(4) + (h * reset(r))[..., None] * W[1]  # d(r h)/dh
+        dz, dc = (z * (1 - z))[..., None] * W[0], candidate(c)[..., None] * (W[2] @ through)
+        return (1 - z)[..., None] * np.eye(4) + (c - h)[..., None] * dz + z[..., None] * dc
+
+    rng = np.random.default_rng(0)
+    x, h0 = rng.standard_normal((T, *BATCH, 12)), rng.standard_normal((*BATCH, 4))
+    return prs.Recurrence(dense_gru, jacobian=jacobian), x, h0, rng.standard_normal((3, 4, 4)) / 2
+
+
 def swing(h, x, theta):
     n = h.shape[-1] // 2
     angle, speed = h[..., :n], h[..., n:]
@@ -213,6 +238,15 @@ TERMS = [
      network(lambda h, x, W: (slope(h, x, W)[..., None] * W).mean(
          axis=-3, keepdims=True) + 0 * h[..., None] if h.ndim > 1
          else slope(h, x, W)[..., None] * W)),
+    ("dense GRU: reset", "the reset gate's derivative is left out",
+     "is taken for a constant: its derivative is left out",
+     gru_network(reset=lambda r: 0 * r)),
+    ("dense GRU: 1 - r", "the slope of the reset gate is 1 - r",
+     "is written as 1 - v; it is v*(1 - v)", gru_network(reset=lambda r: 1 - r)),
+    ("dense GRU: sign", "the reset gate's derivative has the other sign", "has the wrong sign",
+     gru_network(reset=lambda r: r * (r - 1))),
+    ("dense GRU: 1 - c", "the slope of tanh is 1 - c", "is written as 1 - v; it is 1 - v**2",
+     gru_network(candidate=lambda c: 1 - c)),
     ("pendulum: sin", "sin in place of cos",
      "the slope of sin(h0) is written as -sin(a); it is cos(a)",
      pendulum(force=lambda q: np.sin(q))),
