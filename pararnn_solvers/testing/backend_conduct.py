@@ -41,11 +41,12 @@ def results_are_new_arrays(subject: Subject) -> None:
                     f"adjoint={adjoint})",
                     "take these arguments; call scan by hand for the traceback",
                 ) from error
-            kind = (type(h), getattr(h, "shape", None), getattr(h, "dtype", None))
-            if kind != (np.ndarray, rhs.shape, rhs.dtype):
+            array = isinstance(h, np.ndarray)
+            if not array or (h.shape, h.dtype) != (rhs.shape, rhs.dtype):
+                kind = f"shape {h.shape}, {h.dtype}" if array else f"a {type(h).__name__}"
                 raise CheckFailed(
                     "the result is a NumPy array of the shape and dtype of rhs",
-                    f"{kind[0].__name__} {kind[1]} {kind[2]}, expected {rhs.shape} {rhs.dtype}",
+                    f"{kind}, expected shape {rhs.shape}, {rhs.dtype} (blocks {blocks.shape})",
                     "cast and reshape the result; compute in the dtype of rhs",
                 )
             if not (h.flags.c_contiguous and h.flags.writeable):
@@ -181,7 +182,7 @@ def inputs_are_not_mutated(subject: Subject) -> None:
                     at = tuple(int(i) for i in np.argwhere(now != before)[0])
                     raise CheckFailed(
                         f"{name} is not written to",
-                        f"{name}[{at}] was {before[at]:.9g} and is {now[at]:.9g}",
+                        f"{name}[{', '.join(map(str, at))}] was {before[at]:.9g} and is {now[at]:.9g}",
                         "solve in a copy: h = rhs.copy()",
                     )
 

@@ -39,7 +39,7 @@ def shifted(blocks: Array, steps: int) -> Array:
 
 
 def exchanged(array: Array, k: int, n: int) -> Array:
-    """Return states (..., k n) with the components of each channel side by side."""
+    """Return states (..., k n) of which the components of each channel lie side by side."""
     return array.reshape(*array.shape[:-1], n, k).swapaxes(-1, -2).reshape(array.shape)
 
 
@@ -70,7 +70,7 @@ def name_the_bug(h: Array, blocks: Array, rhs: Array, adjoint: bool) -> str:
             blocks, twice, adjoint
         ),
         "components and channels are exchanged: states are component-major, (k, n)": exchanged(
-            reference(blocks, exchanged(rhs, n, k), adjoint), k, n
+            reference(blocks, exchanged(rhs, k, n), adjoint), n, k
         ),
     }
     near = 4 * rounding(blocks, rhs, adjoint)

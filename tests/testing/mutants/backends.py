@@ -236,6 +236,15 @@ def in_single(blocks, rhs, *, adjoint=False):
     return found.astype(rhs.dtype)
 
 
+def side_by_side(blocks, rhs, *, adjoint=False):
+    """Take the components of each channel to lie side by side."""
+    k, n = blocks.shape[-2:]
+    lead = rhs.shape[:-1]
+    b = rhs.reshape(*lead, n, k).swapaxes(-1, -2).reshape(rhs.shape)
+    h = correct(blocks, b, adjoint=adjoint).reshape(*lead, k, n)
+    return np.ascontiguousarray(h.swapaxes(-1, -2)).reshape(rhs.shape)
+
+
 MUTANTS = [
     Mutant(
         "transposed block",
@@ -440,6 +449,20 @@ MUTANTS = [
         in_single,
         "forward_is_the_recurrence",
         "computed in float32",
+    ),
+    Mutant(
+        "side by side",
+        "components of a channel side by side",
+        side_by_side,
+        "forward_is_the_recurrence",
+        "components and channels are exchanged",
+    ),
+    Mutant(
+        "pair",
+        "a pair in place of an array",
+        lambda blocks, rhs, *, adjoint=False: (correct(blocks, rhs, adjoint=adjoint), None),
+        "results_are_new_arrays",
+        "a tuple, expected shape",
     ),
     Mutant(
         "adjoint ignored",
