@@ -16,6 +16,7 @@ from pararnn_solvers.testing.backend_systems import (
     require_equal,
     require_spoilt,
 )
+from pararnn_solvers.testing.context import numbers
 from pararnn_solvers.testing.results import CheckFailed
 
 
@@ -180,9 +181,10 @@ def inputs_are_not_mutated(subject: Subject) -> None:
             for name, now, before in zip(("blocks", "rhs"), (blocks, rhs), copies, strict=True):
                 if not same(now, before):
                     at = tuple(int(i) for i in np.argwhere(now != before)[0])
+                    was, is_now = numbers(before[at], now[at])
                     raise CheckFailed(
                         f"{name} is not written to",
-                        f"{name}[{', '.join(map(str, at))}] was {before[at]:.9g} and is {now[at]:.9g}",
+                        f"{name}[{', '.join(map(str, at))}] was {was} and is {is_now}",
                         "solve in a copy: h = rhs.copy()",
                     )
 
