@@ -372,3 +372,13 @@ def test_every_check_is_documented(name):
     promise, *parts = CHECKS[name].__doc__.split("\n\n")
     assert promise.endswith(".")
     assert [part.strip().split(":")[0] for part in parts] == ["Proves", "Costs", "A failure means"]
+
+
+def test_the_costliest_method_is_left_out_for_large_states():
+    rng = np.random.default_rng(0)
+    step = lambda h, x, a: np.tanh(a * h + x)  # noqa: E731
+    (result,) = check_recurrence(
+        step, rng.standard_normal((5, 20)), np.zeros(20), 0.5,
+        checks=["every_method_finds_the_rollout"],
+    )  # fmt: skip
+    assert result.message.endswith("; left out: levenberg_marquardt")
