@@ -236,7 +236,12 @@ def require_unwritten(
     before = {
         name: np.array(value) for name, value in arguments.items() if isinstance(value, np.ndarray)
     }
-    call(h, x, theta, *lam)
+    try:
+        call(h, x, theta, *lam)
+    except Exception:
+        if function == "step":
+            raise
+        return  # the check of jacobian= or vjp= says so
     for name, value in before.items():
         after = np.asarray(arguments[name])
         if np.array_equal(after, value, equal_nan=value.dtype.kind == "f"):

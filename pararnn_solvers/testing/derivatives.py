@@ -23,7 +23,7 @@ from pararnn_solvers.testing.oracles import (
     ask,
     beyond,
 )
-from pararnn_solvers.testing.results import CheckFailed, Inapplicable
+from pararnn_solvers.testing.results import CheckFailed, Inapplicable, brief
 from pararnn_solvers.typing import Array
 
 IN_USE = {None: DUAL, "cs": COMPLEX, "2-point": DIFFERENCES, "3-point": DIFFERENCES}
@@ -125,7 +125,10 @@ def jacobian_is_the_derivative(context: Context) -> None:
         raise Inapplicable("no function is given as jacobian=")
     h, x = context.wide.samples
     theta = copied(context.wide.system.theta)
-    returned = given(h.copy(), None if x is None else x.copy(), theta)
+    try:
+        returned = given(h.copy(), None if x is None else x.copy(), theta)
+    except Exception as error:
+        raise uncallable("jacobian(h, x, theta)", h, error) from error
     try:
         blocks = as_blocks(returned, h)
     except InvalidInput as error:
@@ -151,10 +154,24 @@ def jacobian_is_the_derivative(context: Context) -> None:
     require_dtype(context, given)
 
 
+def uncallable(function: str, h: Array, error: Exception) -> CheckFailed:
+    """Return the failure that jacobian= or vjp= ends in an error."""
+    name = function.partition("(")[0]
+    return CheckFailed(
+        f"{function} can be called with states of any leading axes",
+        f"{type(error).__name__} for h of shape {h.shape}: {brief(error)}",
+        f"let {name}= take these arguments by position; call it by hand for the traceback",
+        f"{name}= ends in an error",
+    )
+
+
 def require_dtype(context: Context, given: Callable[..., Any]) -> None:
     """Raise CheckFailed unless the Jacobian has the dtype of the states."""
     h, x = context.sampled((2,))
-    dtype = np.asarray(given(h, x, copied(context.system.theta))).dtype
+    try:
+        dtype = np.asarray(given(h, x, copied(context.system.theta))).dtype
+    except Exception as error:
+        raise uncallable("jacobian(h, x, theta)", h, error) from error
     if dtype != h.dtype:
         raise CheckFailed(
             "jacobian returns the dtype of h",

@@ -51,6 +51,8 @@ def name_the_bug(context: Context, got: Array, wrong: Array) -> str:
         Which entries differ.
     """
     expected = context.jacobian
+    if not np.all(np.isfinite(got)):
+        return "the derivative is not finite"
     for label, candidate in looks(context, expected).items():
         if not beyond(got, candidate, HALF).any():
             return label

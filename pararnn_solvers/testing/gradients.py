@@ -84,7 +84,7 @@ def require_slope(
                 product[0],
                 expected,
                 context.tolerance(tolerance),
-                scale=product[1] + abs(expected) + noise / tolerance,
+                scale=float(np.nan_to_num(product[1])) + abs(expected) + noise / tolerance,
                 names=("along a random direction gradients gives", f"the rollout, {way},"),
                 remedy=remedy,
             )

@@ -24,6 +24,9 @@ SLOPES = {  # as people write them
     "sqrt": "1/(2*v), v its value",
     "square": "2*a, a its argument",
     "add": "1",
+    "divide": "1/b, b the divisor",
+    "maximum": "1 where it is the larger, else 0",
+    "minimum": "1 where it is the smaller, else 0",
 }
 
 
@@ -62,6 +65,8 @@ def slope_of(terms: Terms, node: Node, i: int) -> str:
     """Write the right slope."""
     if node.op == "multiply":
         return terms.formula(node.args[1 - i])
+    if node.op == "divide" and i == 1:
+        return "-a/b**2 of a/b"
     return SLOPES.get(node.op, f"that of {node.op}")
 
 

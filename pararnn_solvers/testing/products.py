@@ -11,7 +11,7 @@ import numpy as np
 
 from pararnn_solvers import tree
 from pararnn_solvers.testing.context import SAMPLES, Context, copied, number, require_close
-from pararnn_solvers.testing.derivatives import along_theta
+from pararnn_solvers.testing.derivatives import along_theta, uncallable
 from pararnn_solvers.testing.diagnosis import (
     name_the_bug,
     of_drives,
@@ -42,7 +42,10 @@ def vjp_is_the_transpose(context: Context) -> None:
     h, x = context.wide.samples
     theta = copied(context.wide.system.theta)
     lam = np.random.default_rng(1).standard_normal(h.shape)
-    returned = vjp(h.copy(), None if x is None else x.copy(), theta, lam.copy())
+    try:
+        returned = vjp(h.copy(), None if x is None else x.copy(), theta, lam.copy())
+    except Exception as error:
+        raise uncallable("vjp(h, x, theta, lam)", h, error) from error
     if not (isinstance(returned, tuple) and len(returned) == 3):
         raise CheckFailed(
             "vjp(h, x, theta, lam) returns (dh, dx, dtheta)",

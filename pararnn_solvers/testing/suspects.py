@@ -111,7 +111,9 @@ def of_edge(terms: Terms, node: Node, i: int, slope: Array, inner: Array) -> Ite
         text = f"the slope of {name} is left out, its argument's derivative is there"
         yield Suspect(node.id, i, "1", text)
     elif near(slope, 1.0):
-        text = f"the {place} is written as 1; the factor {slope_of(terms, node, i)} is left out"
+        factor = slope_of(terms, node, i)
+        rest = f"the factor {factor} is left out" if node.op == "multiply" else f"it is {factor}"
+        text = f"the {place} is written as 1; {rest}"
         yield Suspect(node.id, i, "1", text)
     else:
         for kind in mistakes(terms, node, i, slope):

@@ -96,7 +96,11 @@ A = np.array([0.7, -0.4, 0.2])
         (lambda h, x, a: np.sin(a * h), lambda J, h: A * np.cos(h), "written as that at h"),
         (lambda h, x, a: a * h + np.sin(h), lambda J, h: 3.0 + np.cos(h), "written as 3"),
         (lambda h, x, a: np.where(h > 1, h * h, h), lambda J, h: 0 * J + 1, "no chain rule"),
-        (lambda h, x, a: np.maximum(h, 1.0) * a, lambda J, h: A + 0 * h, "is left out"),
+        (
+            lambda h, x, a: np.maximum(h, 1.0) * a,
+            lambda J, h: A + 0 * h,
+            "1 where it is the larger",
+        ),
     ],
 )
 def test_mistakes_have_names(step, change, says):

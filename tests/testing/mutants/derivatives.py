@@ -276,7 +276,29 @@ PRODUCTS = [
      network_vjp(lambda dh, dx, dW, **_: (list(dh), dx, dW))),
 ]  # fmt: skip
 
+
+def broken(*_):
+    raise KeyError("gate")
+
+
 MUTANTS = [
+    Mutant("NaN", "NaN in jacobian=", network(lambda h, x, W: np.nan * W + h[..., None]),
+           "jacobian_is_the_derivative", "the derivative is not finite"),
+    Mutant("NaN in vjp=", "NaN in dtheta of vjp=, seen from a gradient",
+           network_vjp(lambda dh, dx, dW, **_: (dh, dx, np.nan * dW)),
+           "gradients_are_those_of_the_rollout", "gives nan"),
+    Mutant("three axes", "jacobian= takes three axes only (and steps one by one)",
+           network(lambda h, x, W: np.stack([slope(*s, W)[..., None] * W for s in zip(
+               h, x, strict=True)]) if h.ndim == 3 else broken()),
+           "jacobian_is_the_derivative", "for h of shape (2, 4)"),
+    Mutant("jacobian= raises", "an error in jacobian=", network(broken),
+           "jacobian_is_the_derivative", "jacobian= ends in an error"),
+    Mutant("vjp= raises", "an error in vjp=", network(vjp=broken),
+           "vjp_is_the_transpose", "KeyError for h of shape (5, 3, 4): 'gate'"),
+    Mutant("relu", "the slope of relu is 1 (jacobian=)",
+           (prs.Recurrence(lambda h, x, a: np.maximum(a * h + x, 0), 1, lambda h, x, a: a + 0 * h),
+            *DENSE[:2], np.array([0.5, -0.4, 0.3, 0.7])),
+           "jacobian_is_the_derivative", "is written as 1; it is 1 where it is the larger"),
     *(Mutant(name, f"{wrong} (jacobian=)", objects, "jacobian_is_the_derivative", says)
       for name, wrong, says, objects in TERMS),
     *(Mutant(name, wrong, objects, "vjp_is_the_transpose", says)
