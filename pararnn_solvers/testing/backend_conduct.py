@@ -16,6 +16,7 @@ from pararnn_solvers.testing.backend_systems import (
     require_equal,
     require_spoilt,
 )
+from pararnn_solvers.testing.context import numbers
 from pararnn_solvers.testing.results import CheckFailed
 
 
@@ -26,18 +27,27 @@ def results_are_new_arrays(subject: Subject) -> None:
 
     Costs: 8 scans for each dtype.
 
-    A failure means: a cast to float64 inside, a reversed view returned, or a buffer kept and
-    returned by every call.
+    A failure means: a cast to float64 inside, a reversed view returned, a buffer kept and returned
+    by every call, or arguments that are not taken.
     """
     for dtype, adjoint in subject.directions():
         for T in (1, 9):
             blocks, rhs = random_system(T, (2,), 2, 3, dtype)
-            h = subject.scan(blocks, rhs, adjoint=adjoint)
-            kind = (type(h), getattr(h, "shape", None), getattr(h, "dtype", None))
-            if kind != (np.ndarray, rhs.shape, rhs.dtype):
+            try:
+                h = subject.scan(blocks, rhs, adjoint=adjoint)
+            except Exception as error:
+                raise CheckFailed(
+                    "scan(blocks, rhs, *, adjoint=False) solves every system of float32 or float64",
+                    f"{type(error).__name__}: {error} (blocks {blocks.shape}, {rhs.dtype}, "
+                    f"adjoint={adjoint})",
+                    "take these arguments; call scan by hand for the traceback",
+                ) from error
+            array = isinstance(h, np.ndarray)
+            if not array or (h.shape, h.dtype) != (rhs.shape, rhs.dtype):
+                kind = f"shape {h.shape}, {h.dtype}" if array else f"a {type(h).__name__}"
                 raise CheckFailed(
                     "the result is a NumPy array of the shape and dtype of rhs",
-                    f"{kind[0].__name__} {kind[1]} {kind[2]}, expected {rhs.shape} {rhs.dtype}",
+                    f"{kind}, expected shape {rhs.shape}, {rhs.dtype} (blocks {blocks.shape})",
                     "cast and reshape the result; compute in the dtype of rhs",
                 )
             if not (h.flags.c_contiguous and h.flags.writeable):
@@ -171,9 +181,10 @@ def inputs_are_not_mutated(subject: Subject) -> None:
             for name, now, before in zip(("blocks", "rhs"), (blocks, rhs), copies, strict=True):
                 if not same(now, before):
                     at = tuple(int(i) for i in np.argwhere(now != before)[0])
+                    was, is_now = numbers(before[at], now[at])
                     raise CheckFailed(
                         f"{name} is not written to",
-                        f"{name}[{at}] was {before[at]:.9g} and is {now[at]:.9g}",
+                        f"{name}[{', '.join(map(str, at))}] was {was} and is {is_now}",
                         "solve in a copy: h = rhs.copy()",
                     )
 
@@ -181,18 +192,26 @@ def inputs_are_not_mutated(subject: Subject) -> None:
 def equal_inputs_give_equal_bits(subject: Subject) -> None:
     """The same call has the same bits, also after other calls.
 
-    Proves: so for 4 calls with others between them, with 300 steps.
+    Proves: so for 4 calls with others between them, with 300 steps; and other right-hand sides of
+    the same shape have another solution.
 
     Costs: 14 scans for each dtype.
 
-    A failure means: state is kept between calls, memory is read that nothing has been written to,
-    or threads share out sums by who comes first.
+    A failure means: state is kept between calls, a cache takes one system for another, memory is
+    read that nothing has been written to, or threads share out sums by who comes first.
     """
     for dtype, adjoint in subject.directions():
         blocks, rhs = random_system(300, (2,), 2, 3, dtype)
         first = np.array(subject.scan(blocks, rhs, adjoint=adjoint))
         for seed in range(1, 4):
-            subject.scan(*random_system(300, (2,), 2, 3, dtype, seed), adjoint=adjoint)
+            other = random_system(300, (2,), 2, 3, dtype, seed)
+            if np.array_equal(subject.scan(*other, adjoint=adjoint), first):
+                raise CheckFailed(
+                    "other systems have other solutions",
+                    f"two systems of blocks {blocks.shape}, {rhs.dtype} have the same",
+                    "keep nothing between calls",
+                    "a cache takes one system for another of the same shape",
+                )
             require_equal(
                 subject.scan(blocks, rhs, adjoint=adjoint),
                 first,

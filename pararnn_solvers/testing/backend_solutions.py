@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pararnn_solvers.testing.backend_diagnosis import require_solution
 from pararnn_solvers.testing.backend_systems import (
     LENGTHS,
     SHAPES,
@@ -16,7 +17,6 @@ from pararnn_solvers.testing.backend_systems import (
     reference,
     require_equal,
     require_none,
-    require_solution,
     rounding,
 )
 from pararnn_solvers.testing.results import CheckFailed
@@ -30,15 +30,16 @@ def forward_is_the_recurrence(subject: Subject) -> None:
 
     Costs: 104 scans for each dtype.
 
-    A failure means: the least T that fails tells. From T = 2: a transposed block, or the block of
-    another step; not for powers of two: the tail of a tree; beyond a length: the end of a chunk.
+    A failure means: a transposed block, the block of another step, another sign or the like, which
+    the message names; or the least T that fails tells: not for powers of two, the tail of a tree;
+    beyond a length, the end of a chunk.
     """
     solutions_at_all_lengths(
         subject,
         False,
         "h_t = A_t h_{t-1} + b_t",
-        "for T = 2, look for a transposed block or that of another step (A_{t-1}); for a greater "
-        "least T, at the boundary of a chunk or the tail of a tree of pairs",
+        "solve step by step first; if only a greater T fails, look at the boundary of a chunk or "
+        "at the tail of a tree of pairs",
     )
 
 

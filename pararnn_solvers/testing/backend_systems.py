@@ -78,22 +78,6 @@ def rounding(blocks: Array, rhs: Array, adjoint: bool) -> Array:
     return bound
 
 
-def require_solution(
-    scan: Scan, blocks: Array, rhs: Array, adjoint: bool, promised: str, remedy: str
-) -> None:
-    """Raise CheckFailed at the first entry beyond rounding."""
-    h = np.asarray(scan(blocks, rhs, adjoint=adjoint))
-    what = (
-        f"T={len(rhs)}, blocks {blocks.shape}, {rhs.dtype}, {'adjoint' if adjoint else 'forward'}"
-    )
-    if h.shape != rhs.shape:
-        raise CheckFailed(promised, f"shape {h.shape}, expected {rhs.shape} ({what})", remedy)
-    expected = reference(blocks, rhs, adjoint)
-    error = np.abs(h - expected)
-    wrong = ~(error <= rounding(blocks, rhs, adjoint))
-    require_none(wrong, h, expected, blocks, promised, what, remedy)
-
-
 def require_equal(
     h: Any, expected: Array, blocks: Array, promised: str, what: str, remedy: str
 ) -> None:
@@ -120,7 +104,14 @@ def require_spoilt(h: Array, blocks: Array, rhs: Array, adjoint: bool, what: str
 
 
 def require_none(
-    wrong: Array, h: Array, expected: Array, blocks: Array, promised: str, what: str, remedy: str
+    wrong: Array,
+    h: Array,
+    expected: Array,
+    blocks: Array,
+    promised: str,
+    what: str,
+    remedy: str,
+    defect: str = "",
 ) -> None:
     """Raise CheckFailed at the first wrong entry, naming time, sequence, component and channel."""
     if not wrong.any():
@@ -133,4 +124,4 @@ def require_none(
         f"component {at[-1] // n}, channel {at[-1] % n} ({what}; {int(wrong.sum())} of {h.size} "
         "entries are wrong)"
     )
-    raise CheckFailed(promised, seen, remedy)
+    raise CheckFailed(promised, seen, remedy, defect)

@@ -11,14 +11,25 @@ import numpy as np
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.linear import Scan, load
 from pararnn_solvers.testing import backend_conduct, backend_solutions
+from pararnn_solvers.testing.backend_conduct import results_are_new_arrays
 from pararnn_solvers.testing.backend_systems import Subject
-from pararnn_solvers.testing.results import Check, CheckResult, chosen, run
+from pararnn_solvers.testing.results import (
+    Check,
+    CheckResult,
+    chosen,
+    explained,
+    require_dtypes,
+    run,
+)
 
+FIRST = ("results_are_new_arrays", "inputs_are_not_mutated", "equal_inputs_give_equal_bits")
 CHECKS: dict[str, Callable[[Subject], str | None]] = {
+    **{name: backend_conduct.CHECKS[name] for name in FIRST},
     **backend_solutions.CHECKS,
     **backend_conduct.CHECKS,
 }
-"""Name of every check of a backend -> the check, in the order in which they run."""
+"""Name of every check of a backend -> the check, in the order in which they run: what may be the
+cause of other failures comes first."""
 
 DTYPES = (np.float32, np.float64)
 
@@ -71,6 +82,7 @@ def check_backend(
     >>> results[0].outcome
     'passed'
     """
+    __tracebackhide__ = True  # of pytest: what is raised speaks for itself
     bound = dict(backend_checks(scan, dtypes=dtypes))
     selected = [(name, bound[name]) for name in chosen(CHECKS, checks)]
     return run(selected, expected_failures, on_failure, callback)
@@ -85,7 +97,10 @@ def backend_checks(scan: str | Scan, *, dtypes: Iterable[Any] = DTYPES) -> Itera
     """
     if isinstance(scan, str):
         scan = load(scan)
-    if not callable(scan):
+    if isinstance(scan, type) or not callable(scan):
         raise InvalidInput(f"scan is {scan!r}; expected a registered name or a function")
-    subject = Subject(scan, tuple(dtypes))
-    return ((name, partial(check, subject)) for name, check in CHECKS.items())
+    subject = Subject(scan, require_dtypes(dtypes))
+    form = partial(results_are_new_arrays, subject)
+    return (
+        (name, partial(explained, partial(check, subject), form)) for name, check in CHECKS.items()
+    )

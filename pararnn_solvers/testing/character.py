@@ -10,6 +10,7 @@ import numpy as np
 
 from pararnn_solvers.solvers.auto import largest_exponent
 from pararnn_solvers.testing.context import Context, number, place
+from pararnn_solvers.testing.contract import refusal
 from pararnn_solvers.testing.results import CheckFailed
 
 
@@ -27,13 +28,19 @@ def rollout_is_finite(context: Context) -> str:
     states = context.trajectory
     steps = context.system.shape[0]
     if len(states) <= steps:
+        refused = refusal(context)
+        if refused is not None:
+            raise refused
         raise CheckFailed(
             f"the rollout of {steps} steps is finite and keeps its shape",
             f"step {len(states) - 1} is the first to fail: it {failure_of_next(context)}",
             "scale parameters or data; mind division by zero and exp of large numbers",
         )
+    try:
+        exponent = largest_exponent(context.system)
+    except Exception:  # of jacobian=, or of a step without a rule: other checks say so
+        return "finite; how fast it forgets is not known: it cannot be differentiated"
     factor = float(np.max(np.sum(np.abs(context.jacobian), axis=-1)))
-    exponent = largest_exponent(context.system)
     kind = "contracts: it forgets" if exponent < 0 else "expands: errors grow"
     return f"largest Lyapunov exponent {exponent:.3g} a step ({kind}); max |df/dh| {factor:.3g}"
 

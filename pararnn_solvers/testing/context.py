@@ -67,11 +67,12 @@ class Context:
             try:
                 x = None if self.system.x is None else self.system.x[t].copy()
                 h = self.call(states[-1].copy(), x)
+                h = np.asarray(h, states[0].dtype)
             except Exception:
                 break  # the checks call it again, and say what is wrong
-            if np.shape(h) != states[0].shape or not np.all(np.isfinite(h)):
+            if h.shape != states[0].shape or not np.all(np.isfinite(h)):
                 break
-            states.append(np.asarray(h, states[0].dtype))
+            states.append(h)
         return np.stack(states)
 
     @cached_property
@@ -99,7 +100,7 @@ class Context:
         count = int(np.prod(lead))
 
         def with_axes(array: Array) -> Array:
-            return np.resize(array.reshape(-1, array.shape[-1])[:count], (*lead, array.shape[-1]))
+            return np.resize(rows(array)[:count], (*lead, array.shape[-1]))
 
         h, x = self.samples
         return with_axes(h), None if x is None else with_axes(x)
@@ -147,7 +148,12 @@ def make_context(
     """Validate as ``solve`` does, and keep little enough to look at closely."""
     if rtol is not None:
         require_number("rtol", rtol, lambda r: 0 < r < 1, "None, or a number between 0 and 1")
-    if recurrence is None or not (callable(recurrence) or isinstance(recurrence, Recurrence)):
+    if isinstance(recurrence, type):
+        raise InvalidInput(
+            f"recurrence is the class {recurrence.__name__}; expected step(h, x, theta), or a "
+            "Recurrence: pass an instance that can be called, or a method of it"
+        )
+    if not (callable(recurrence) or isinstance(recurrence, Recurrence)):
         raise InvalidInput(
             f"recurrence is {recurrence!r}; expected step(h, x, theta), or a Recurrence"
         )
@@ -164,9 +170,14 @@ def make_context(
     h0 = system.h0.reshape(-1, d)[:MOST_SEQUENCES]
     T = min(T, MOST_STEPS)
     if system.x is not None:
-        m = system.x.shape[-1]
-        x = system.x.reshape(len(system.x), -1, m)[:T, :MOST_SEQUENCES]
+        m, sequences = system.x.shape[-1], int(np.prod(batch))
+        x = system.x.reshape(len(system.x), sequences, m)[:T, :MOST_SEQUENCES]
     return Context(replace(system, x=x, h0=h0, steps=T), rtol)
+
+
+def rows(array: Array) -> Array:
+    """View an array (..., m) as (S, m), m = 0 included."""
+    return array.reshape(int(np.prod(array.shape[:-1])), array.shape[-1])
 
 
 def as_dtype(theta: Any, dtype: Any) -> Any:
@@ -201,6 +212,7 @@ def require_close(
     axes: str = "step sequence component",
     names: tuple[str, str] = ("", "expected"),
     scale: float = 0.0,
+    defect: str = "",
 ) -> None:
     """Raise CheckFailed at the entry that differs most.
 
@@ -212,6 +224,8 @@ def require_close(
         Names of the last axes.
     names : (str, str)
         Of the two values.
+    defect : str
+        Its name, if it is known.
     """
     got, expected = np.asarray(got), np.asarray(expected)
     if got.shape != expected.shape:
@@ -227,6 +241,7 @@ def require_close(
         promised,
         f"{first}, {names[1]} {values[1]}{place(index, axes)}",
         remedy,
+        defect,
     )
 
 

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +18,16 @@ from pararnn_solvers.testing.context import (
     SAMPLES,
     Context,
     copied,
+    number,
     numbers,
     place,
     require_close,
 )
-from pararnn_solvers.testing.results import CheckFailed
+from pararnn_solvers.testing.results import CheckFailed, brief
 from pararnn_solvers.typing import Array
+
+DRIVES, STATES = ("x", "u", "input", "inputs"), ("h", "hx", "hidden", "state", "carry")
+RETURNS = "step returns an array of the shape and dtype of h"
 
 
 def shapes_and_dtypes_are_kept(context: Context) -> None:
@@ -35,32 +41,99 @@ def shapes_and_dtypes_are_kept(context: Context) -> None:
     A failure means: constants or parameters of another dtype promote the state, a reduction drops
     an axis, or step was written for one number of leading axes.
     """
-    promised = "step returns an array of the shape and dtype of h"
+    refused = refusal(context) or exchanged(context)
+    if refused is not None:
+        raise refused
     for dtype in (np.float32, np.float64):
-        cast = context.cast(dtype)
         for lead in LEADING:
-            h, x = (None if a is None else a.astype(dtype) for a in context.sampled(lead))
-            assert h is not None
+            h, f = called(context, dtype, lead)
+            if not isinstance(f, np.ndarray):
+                raise CheckFailed(
+                    RETURNS,
+                    f"a {kind(f)} for h of shape {h.shape}",
+                    "return one NumPy array, made by NumPy's functions of h",
+                )
+            if f.shape != h.shape:
+                raise CheckFailed(
+                    RETURNS, f"shape {f.shape} for h of shape {h.shape}", f"{LAST_AXIS}, keepdims"
+                )
+            if f.dtype != h.dtype:
+                raise CheckFailed(
+                    RETURNS,
+                    f"{f.dtype} for h, x and theta in {h.dtype} (h of shape {h.shape})",
+                    "make constants of Python's floats (float(np.cos(0.3)): NumPy's are float64) "
+                    "or like h (np.zeros_like(h)); cast nothing; or say in expected_failures that "
+                    "only one dtype is used",
+                )
+
+
+def called(context: Context, dtype: Any, lead: tuple[int, ...]) -> tuple[Array, Any]:
+    """Return states with these leading axes in this dtype, and what step makes of them."""
+    h, x = (None if a is None else a.astype(dtype) for a in context.sampled(lead))
+    assert h is not None
+    return h, context.cast(dtype).call(h, x)
+
+
+def kind(value: Any) -> str:
+    """Name a type, with its library where that is not Python."""
+    home = type(value).__module__.partition(".")[0]
+    return type(value).__name__ if home == "builtins" else f"{home} {type(value).__name__}"
+
+
+def refusal(context: Context) -> CheckFailed | None:
+    """Return the failure of a step that cannot be called, or nothing.
+
+    Every check of it fails with this one, and is folded into one message.
+    """
+    for dtype in (np.float32, np.float64):
+        for lead in LEADING:
             try:
-                f = cast.call(h, x)
+                called(context, dtype, lead)
             except Exception as error:
-                raise CheckFailed(
-                    promised,
-                    f"{type(error).__name__} for h {h.shape}: {error}",
-                    f"accept any leading axes: {LAST_AXIS}; np.where in place of if",
-                ) from error
-            shape, kind = getattr(f, "shape", None), getattr(f, "dtype", type(f).__name__)
-            if shape != h.shape:
-                raise CheckFailed(
-                    promised, f"shape {shape} for h of shape {h.shape}", f"{LAST_AXIS}, keepdims"
+                shape = (*lead, context.size)
+                return CheckFailed(
+                    "step(h, x, theta) accepts any leading axes",
+                    f"{type(error).__name__} for h of shape {shape}: {brief(error)}",
+                    *remedy_of(context, error),
                 )
-            if kind != h.dtype:
-                raise CheckFailed(
-                    promised,
-                    f"{kind} for h, x and theta in {h.dtype} (h of shape {h.shape})",
-                    "make constants of Python's floats or like h (np.zeros_like(h)); cast nothing; "
-                    "or say in expected_failures that only one dtype is used",
-                )
+    return None
+
+
+def exchanged(context: Context) -> CheckFailed | None:
+    """Return the failure of a step whose parameters are named in another order, or nothing."""
+    try:
+        names = list(inspect.signature(context.recurrence.step).parameters)[:2]
+    except (TypeError, ValueError):
+        return None
+    if context.system.x is None or len(names) < 2:
+        return None
+    if names[0] not in DRIVES or names[1] not in STATES:
+        return None
+    return CheckFailed(
+        "step is called as step(h, x, theta)",
+        f"its first parameter is called {names[0]}, its second {names[1]}",
+        "put the state first, as lax.scan does and torch's cells do not",
+        "state and drive are exchanged",
+    )
+
+
+def remedy_of(context: Context, error: Exception) -> tuple[str, str]:
+    """Return remedy and defect for an error of step: what it was not given, before all."""
+    missing = [
+        name
+        for name, value in (("x", context.system.x), ("theta", context.system.theta))
+        if value is None
+    ]
+    if missing and "None" in str(error):
+        names = " and ".join(missing)
+        return f"pass {names}", f"{names} was not given, and is None in step"
+    if "positional argument" in str(error) or "exactly one argument" in str(error):
+        return "define step(h, x, theta), with three positional arguments in this order", ""
+    remedy = (
+        f"{LAST_AXIS}; NumPy's functions (np.tanh, not math.tanh) and np.where in place of if, "
+        "which take arrays"
+    )
+    return remedy, ""
 
 
 def calls_are_deterministic(context: Context) -> None:
@@ -92,23 +165,35 @@ def calls_are_deterministic(context: Context) -> None:
                 f"{now} in call {call + 1}, {before} in call {order.index(t) + 1} of the same "
                 f"arguments{place((t, *index))}",
                 remedy,
+                "step keeps something between calls, or draws random numbers",
             )
 
 
 def results_are_not_overwritten(context: Context) -> None:
     """What step returned stays as it is when step is called again.
 
-    Proves: a result is unchanged after two further calls on other states of the same shape.
+    Proves: a result is unchanged after two further calls on other states of the same shape, and
+    shares no memory with theirs.
 
     Costs: 3 calls on 3 states.
 
-    A failure means: step returns a buffer that it uses again, as by ``out=``.
+    A failure means: step returns a buffer that it uses again, as by ``out=``, or what a cache has
+    kept for another state.
     """
     h, x = context.sampled(SAMPLES)
     result = context.call(h[0].copy(), None if x is None else x[0].copy())
     kept = np.array(result)
     for t in (1, 2):
-        context.call(h[t].copy(), None if x is None else x[t].copy())
+        other = context.call(h[t].copy(), None if x is None else x[t].copy())
+        if isinstance(other, np.ndarray) and np.shares_memory(other, result):
+            same = np.array_equal(other, kept)
+            raise CheckFailed(
+                "every call makes a new array",
+                f"calls for steps 0 and {t} return the same array; its first value was "
+                f"{number(kept.flat[0])} and is {number(other.flat[0])}",
+                "make a new array in every call: no out=, no buffer and no cache between calls",
+                "a cache that takes other arguments for these" if same else "a buffer used again",
+            )
     require_close(
         "a result stays as it is",
         result,
@@ -121,35 +206,56 @@ def results_are_not_overwritten(context: Context) -> None:
 
 
 def inputs_are_not_mutated(context: Context) -> None:
-    """Step writes into none of its arguments.
+    """Step, jacobian= and vjp= write into none of their arguments.
 
-    Proves: h, x and every leaf of theta hold the same bits after a call as before.
+    Proves: h, x, every leaf of theta and the adjoint of vjp= hold the same bits after a call as
+    before.
 
-    Costs: 1 call on 15 states.
+    Costs: 1 call of each on 15 states.
 
     A failure means: an operation in place (``h += ...``, ``h[..., 0] = ...``, ``out=h``), whose
     effect is seen by whoever holds that array.
     """
+    recurrence = context.recurrence
+    require_unwritten(context, "step", recurrence.step)
+    if callable(recurrence.jacobian):
+        require_unwritten(context, "jacobian", recurrence.jacobian)
+    if recurrence.vjp is not None:
+        lam = np.random.default_rng(1).standard_normal((*SAMPLES, context.size))
+        require_unwritten(context, "vjp", recurrence.vjp, lam.astype(context.system.h0.dtype))
+
+
+def require_unwritten(
+    context: Context, function: str, call: Callable[..., Any], *lam: Array
+) -> None:
+    """Raise CheckFailed if a function of a recurrence writes into an argument."""
     h, x = context.sampled(SAMPLES)
     theta = copied(context.system.theta)
-    arguments = {"h": h, "x": x}
+    arguments = {"h": h, "x": x} | dict(zip(("lam",), lam, strict=False))
     arguments |= dict(zip(tree.paths(theta), tree.flatten(theta)[0], strict=True))
     before = {
         name: np.array(value) for name, value in arguments.items() if isinstance(value, np.ndarray)
     }
-    context.call(h, x, theta)
+    try:
+        call(h, x, theta, *lam)
+    except Exception:
+        if function == "step":
+            raise
+        return  # the check of jacobian= or vjp= says so
     for name, value in before.items():
         after = np.asarray(arguments[name])
         if np.array_equal(after, value, equal_nan=value.dtype.kind == "f"):
             continue
         index = tuple(int(i) for i in np.argwhere(after != value)[0])
         was, now = numbers(value[index], after[index])
-        entry = name + "".join(f"[{i}]" for i in index)  # of theta; h and x have names of axes
-        what, where = (name, place(index, AXES)) if name in ("h", "x") else (entry, "")
+        entry = name + "".join(f"[{i}]" for i in index)  # of theta; the others have names of axes
+        of_states = name in ("h", "x", "lam")
+        what, where = (name, place(index, AXES)) if of_states else (entry, "")
         raise CheckFailed(
-            "step leaves its arguments as they are",
+            f"{function} leaves its arguments as they are",
             f"{what} was {was} and is {now}{where}",
             f"write into a copy: {name[:5].split('[')[0]}.copy(), or np.where and np.concatenate",
+            f"{function} writes into {name}",
         )
 
 

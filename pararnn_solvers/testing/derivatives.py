@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers import tree
+from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.recurrence import as_blocks
-from pararnn_solvers.testing.context import Context, copied, number, place
+from pararnn_solvers.testing.context import Context, copied, copy, number, numbers, place
 from pararnn_solvers.testing.diagnosis import dense, name_the_bug
 from pararnn_solvers.testing.oracles import (
     COMPLEX,
@@ -22,7 +23,7 @@ from pararnn_solvers.testing.oracles import (
     ask,
     beyond,
 )
-from pararnn_solvers.testing.results import CheckFailed, Inapplicable
+from pararnn_solvers.testing.results import CheckFailed, Inapplicable, brief
 from pararnn_solvers.typing import Array
 
 IN_USE = {None: DUAL, "cs": COMPLEX, "2-point": DIFFERENCES, "3-point": DIFFERENCES}
@@ -45,22 +46,41 @@ def oracles_agree(context: Context) -> str:
     Costs: 7 d + 3 calls of step on 15 states, d the size of the state; one with d tangents.
 
     A failure means: the derivative that solvers use is not that of step (the oracle in use is
-    defeated), or step has no derivative: a jump, a branch on a value, a cast to float32 inside.
+    defeated), or step has no derivative: a jump, a branch on a value, a cast to float32 inside; or
+    it is not finite (``log``, ``sqrt``, a division) near the states of the data.
     """
+    require_finite(context)
     oracles = context.oracles
     name = context.recurrence.jacobian
     used = "jacobian=" if callable(name) else IN_USE[name]
     odd = [one for one in oracles.found if not agrees_with_any(oracles, one)]
     if len(odd) > 1 or DIFFERENCES in odd or used in odd:
         worst = used if used in odd else odd[-1]
+        error = oracles.found.get(worst)
+        cause = DIFFERENCES if DIFFERENCES in odd and len(odd) > 1 else worst
         raise CheckFailed(
             "dual arrays, complex steps and finite differences agree on df/dh",
             f"step defeats {' and '.join(odd)}; {sighting(oracles, worst)}",
-            DEFEATS[worst if len(odd) == 1 else DIFFERENCES if DIFFERENCES in odd else worst],
+            DEFEATS[worst if isinstance(error, str) else cause],
         )
     if odd:
         return f"step defeats {odd[0]}, which is not in use: {sighting(oracles, odd[0])}"
     return "dual arrays, complex steps and finite differences agree"
+
+
+def require_finite(context: Context) -> None:
+    """Raise CheckFailed where step is not finite, though h, x and theta are."""
+    h, x = context.wide.samples
+    f = np.asarray(context.wide.call(h.copy(), copy(x)))
+    if f.shape == h.shape and not np.all(np.isfinite(f)):
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(f))[0])
+        raise CheckFailed(
+            "step is finite near the states of the data",
+            f"step returns {f[index]}{place(index)}, where h is {number(h[index])}",
+            "mind the domain of log, sqrt, arcsin and of powers, division by zero, exp of large "
+            "numbers",
+            "step is not finite",
+        )
 
 
 def agrees_with_any(oracles: Oracles, one: str) -> bool:
@@ -93,46 +113,65 @@ def jacobian_is_the_derivative(context: Context) -> None:
 
     Costs: 2 calls of jacobian, and the oracles' Jacobian (made once for all checks).
 
-    A failure means: one of the bugs that the message names where it recognizes it: a wrong sign, a
-    transposed block, row or column sums in place of a diagonal, couplings left out, components and
-    channels exchanged, a constant factor, the derivative at another state.
+    A failure means: one of the bugs that the message names where it recognizes it. Of the whole
+    matrix: a wrong sign, a transposed block, rows exchanged, row or column sums in place of a
+    diagonal, couplings left out, components and channels exchanged, the derivative at another
+    state. Of one term of a step that can be traced: an operation taken for a constant, a slope or a
+    factor left out, ``1 - v`` for ``1 - v**2``, another gate or parameter, the slope at another
+    argument.
     """
     given = context.recurrence.jacobian
     if not callable(given):
         raise Inapplicable("no function is given as jacobian=")
     h, x = context.wide.samples
     theta = copied(context.wide.system.theta)
-    returned = given(h.copy(), None if x is None else x.copy(), theta)
-    blocks = as_blocks(returned, h)
+    try:
+        returned = given(h.copy(), None if x is None else x.copy(), theta)
+    except Exception as error:
+        raise uncallable("jacobian(h, x, theta)", h, error) from error
+    try:
+        blocks = as_blocks(returned, h)
+    except InvalidInput as error:
+        seen, _, remedy = str(error).partition("; expected ")
+        raise CheckFailed("jacobian returns matrices, blocks or a diagonal", seen, remedy) from None
     got, expected = dense(blocks), context.jacobian
-    wrong = beyond(got, expected, context.tolerance(HALF), context.oracles.noise)
+    wrong = beyond(got, expected, context.tolerance(HALF), context.oracles.noise.T)
     promised = "jacobian(h, x, theta)[..., i, j] is df_i/dh_j of step"
     if wrong.any():
-        error = np.where(wrong, np.abs(got - expected), -1)
+        off = np.where(wrong, np.abs(got - expected), -1)
         *lead, i, j = index = tuple(
-            int(v) for v in np.unravel_index(int(np.argmax(error)), error.shape)
+            int(v) for v in np.unravel_index(int(np.argmax(off)), off.shape)
         )
-        f = np.asarray(context.wide.call(h.copy(), x))
+        values = numbers(got[index], expected[index])
         raise CheckFailed(
             promised,
-            f"df_{i}/dh_{j} is {number(got[index])}, by oracles {number(expected[index])}"
+            f"df_{i}/dh_{j} is {values[0]}, by oracles {values[1]}"
             f"{place(tuple(lead), 'step sequence')}; {int(wrong.any(axis=(0, 1)).sum())} of "
             f"{context.size**2} entries differ",
-            name_the_bug(context, got, wrong, at_next(context, f, x)),
+            "correct that in jacobian=, or leave it out: step is then differentiated exactly",
+            name_the_bug(context, got, wrong),
         )
     require_dtype(context, given)
 
 
-def at_next(context: Context, f: Array, x: Array | None) -> Array:
-    """Return df/dh at the states that follow."""
-    found = ask(lambda s: context.wide.call(s, x), f, np.eye(context.size)).best
-    return np.moveaxis(found, 0, -1)
+def uncallable(function: str, h: Array, error: Exception) -> CheckFailed:
+    """Return the failure that jacobian= or vjp= ends in an error."""
+    name = function.partition("(")[0]
+    return CheckFailed(
+        f"{function} can be called with states of any leading axes",
+        f"{type(error).__name__} for h of shape {h.shape}: {brief(error)}",
+        f"let {name}= take these arguments by position; call it by hand for the traceback",
+        f"{name}= ends in an error",
+    )
 
 
 def require_dtype(context: Context, given: Callable[..., Any]) -> None:
     """Raise CheckFailed unless the Jacobian has the dtype of the states."""
     h, x = context.sampled((2,))
-    dtype = np.asarray(given(h, x, copied(context.system.theta))).dtype
+    try:
+        dtype = np.asarray(given(h, x, copied(context.system.theta))).dtype
+    except Exception as error:
+        raise uncallable("jacobian(h, x, theta)", h, error) from error
     if dtype != h.dtype:
         raise CheckFailed(
             "jacobian returns the dtype of h",
@@ -141,7 +180,7 @@ def require_dtype(context: Context, given: Callable[..., Any]) -> None:
         )
 
 
-def inputs_and_parameters_are_differentiable(context: Context) -> None:
+def inputs_and_parameters_are_differentiable(context: Context) -> str | None:
     """Derivatives by x and by every leaf of theta are those of finite differences.
 
     Proves: along a random direction for x and for each real leaf of theta, the derivative that
@@ -150,9 +189,9 @@ def inputs_and_parameters_are_differentiable(context: Context) -> None:
 
     Costs: 10 calls of step on 15 states for x and for each leaf.
 
-    A failure means: step takes values out of x or theta (``float(a)``, ``.item()``), casts them,
-    copies them into arrays of another kind (``np.zeros``, then assignment), or reads a global in
-    place of its argument.
+    A failure means: step takes values out of x or theta (``float(a)``, ``.item()``), casts them, or
+    copies them into arrays of another kind (``np.zeros``, then assignment). Leaves of theta that
+    change nothing (a global read in their place?) pass, and are named in the message.
     """
     if context.recurrence.vjp is not None:
         raise Inapplicable("vjp= is given, and used instead: see vjp_is_the_transpose")
@@ -162,7 +201,7 @@ def inputs_and_parameters_are_differentiable(context: Context) -> None:
     found = {
         name: along_theta(context, i, unit_like(context, i)) for i, name in context.theta_paths
     }
-    if x is not None:
+    if x is not None and x.size:
         v = np.random.default_rng(4).standard_normal((1, x.shape[-1]))
         found["x"] = ask(lambda u: context.wide.call(h, u), x, v)
     for argument, oracles in found.items():
@@ -180,6 +219,8 @@ def inputs_and_parameters_are_differentiable(context: Context) -> None:
         raise CheckFailed(
             f"step is differentiable by {argument}", f"along a direction: {seen}", DEFEATS[used]
         )
+    idle = [name for name, oracles in found.items() if not np.any(oracles.best)]
+    return f"step does not depend on {', '.join(idle)}" if idle else None
 
 
 def along_theta(context: Context, i: int, v: Array) -> Oracles:

@@ -180,14 +180,25 @@ def function(name: str) -> Callable[..., Any]:
     return found
 
 
-def formula(tree: Tree) -> str:
-    """Print a tree as Python would be written, with as few parentheses as that needs."""
+def home(name: str) -> str:
+    """Return the module in which a function is found: ``prs``, ``np`` or ``special``."""
+    if hasattr(functions, name):
+        return "prs"
+    return "np" if hasattr(np, name) else "special"
+
+
+def formula(tree: Tree, homes: bool = False) -> str:
+    """Print a tree as Python would be written, with as few parentheses as that needs.
+
+    With `homes`, each function is written with its module.
+    """
     if not isinstance(tree, tuple):
         return str(tree)
     name, *arguments = tree
+    parts = [formula(argument, homes) for argument in arguments]
     if name not in INFIX:
-        return f"{name}({', '.join(map(formula, arguments))})"
-    left, right = map(formula, arguments)
+        return f"{home(name) + '.' if homes else ''}{name}({', '.join(parts)})"
+    left, right = parts
     sums = ("add", "subtract")
     if name == "multiply":
         left = f"({left})" if _is(arguments[0], sums) else left
@@ -230,3 +241,11 @@ class SmoothStep:
     def __repr__(self) -> str:
         comma = "," if len(self.parameters) == 1 else ""
         return f"step(h, x, ({', '.join(self.parameters)}{comma})) = {formula(self.tree)}"
+
+
+def source_of(step: SmoothStep) -> str:
+    """Write a step as a function that does not need this module."""
+    text = formula(step.tree, homes=True)
+    if not step.parameters:
+        return f"lambda h, x, theta: {text}"
+    return f"lambda h, x, theta: (lambda {', '.join(step.parameters)}: {text})(*theta)"

@@ -12,7 +12,7 @@ import numpy as np
 
 from pararnn_solvers.recurrence import Recurrence
 from pararnn_solvers.solvers.solution import Solution
-from pararnn_solvers.testing.context import copied, number
+from pararnn_solvers.testing.context import copied, numbers
 from pararnn_solvers.testing.method_problems import (
     Problem,
     Subject,
@@ -49,9 +49,10 @@ def inputs_are_not_mutated(subject: Subject) -> None:
         for name, now in given.items():
             if not np.array_equal(now, before[name]):
                 at = tuple(int(i) for i in np.argwhere(now != before[name])[0])
+                was, is_now = numbers(before[name][at], now[at])
                 raise CheckFailed(
                     f"{name} is not written to",
-                    f"{name}[{at}] was {number(before[name][at])} and is {number(now[at])}",
+                    f"{name}[{', '.join(map(str, at))}] was {was} and is {is_now}",
                     "iterate in a copy: guess.resolve(guess, system) makes one",
                 )
 

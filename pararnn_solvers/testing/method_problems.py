@@ -224,6 +224,24 @@ def require_success(solution: Solution, promised: str, remedy: str) -> None:
         raise CheckFailed(promised, f"{solution.message} ({told(solution)})", remedy)
 
 
+def require_solved(problem: Problem, solution: Solution, remedy: str) -> None:
+    """Raise CheckFailed unless all sequences were solved, and say at which step one is not."""
+    residual = problem.residual(solution.h)
+    if solution.success or residual.shape != solution.h.shape[:-1]:
+        return
+    bound = tolerances(solution.h.dtype) * (1 + max_norm(solution.h))
+    at = tuple(int(i) for i in np.argwhere(~(residual <= bound))[0]) if residual.size else ()
+    seen = f"|F| is {residual[at]:.6g}{place(at, 'step sequence')}, the first" if at else "solved"
+    digits = residual.dtype == np.float64 and np.max(residual) < 1e-5
+    raise CheckFailed(
+        "a contractive recurrence is solved",
+        f"{solution.status.name}: {seen} of {int(np.sum(~(residual <= bound)))} that exceed the "
+        f"tolerance ({told(solution)})",
+        remedy,
+        "right to 7 digits only: something is computed in float32" if digits else "",
+    )
+
+
 def told(solution: Solution) -> str:
     """Say which solve this was."""
     T, *batch, d = solution.h.shape

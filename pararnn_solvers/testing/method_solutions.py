@@ -20,6 +20,7 @@ from pararnn_solvers.testing.method_problems import (
     far_guess,
     gated_linear,
     require_rollout,
+    require_solved,
     require_success,
     told,
 )
@@ -54,7 +55,7 @@ def solution_is_the_rollout(subject: Subject) -> None:
                 contractive(T, (1,), n=1, dtype=dtype, driven=False),
             ):
                 solution = subject.attempt(problem)
-                require_success(solution, "a contractive recurrence is solved", remedy)
+                require_solved(problem, solution, remedy)
                 require_rollout(problem, solution, remedy)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers.solvers.solution import Solution
-from pararnn_solvers.solvers.stopping import Status
+from pararnn_solvers.solvers.stopping import Status, max_norm
 from pararnn_solvers.testing.context import number
 from pararnn_solvers.testing.method_problems import (
     Problem,
@@ -36,9 +36,9 @@ def converged_states_meet_the_tolerance(subject: Subject) -> None:
 
     Proves: with tolerances just below and just above the residual of each of the first 6 iterates,
     the residual recomputed from the returned states meets the tolerance where the status is
-    CONVERGED, and does not where it is MAX_ITER.
+    CONVERGED, and does not where it is MAX_ITER; and with rtol alone, where states are small.
 
-    Costs: 18 solves for each dtype.
+    Costs: 24 solves for each dtype.
 
     A failure means: the tolerance is compared with the update, with the residual of another iterate
     or of another norm; or the states that are returned are not those that were judged.
@@ -52,6 +52,35 @@ def converged_states_meet_the_tolerance(subject: Subject) -> None:
                 atol = factor * residual
                 solution = subject.attempt(problem, guess=guess, max_iter=i, atol=atol, rtol=0)
                 require_honest(problem, solution, atol)
+        require_relative(subject, scaled(problem, 0.05))
+
+
+def scaled(problem: Problem, factor: float) -> Problem:
+    """Return the problem with smaller states."""
+    assert problem.x is not None
+    dtype = problem.h0.dtype
+    return problem._replace(x=dtype.type(factor) * problem.x, h0=dtype.type(factor) * problem.h0)
+
+
+def require_relative(subject: Subject, problem: Problem) -> None:
+    """Raise CheckFailed if rtol is not relative to each state, where all are far below 1."""
+    guess = (0.05 * far_guess(problem)).astype(problem.h0.dtype)
+    for i in range(3):
+        h = subject.attempt(problem, guess=guess, max_iter=i, atol=0, rtol=0).h
+        residual, size = problem.residual(h), max_norm(h)
+        t = int(np.argmax(residual / size))
+        if not 8 * rounding(h) < residual[t] < np.inf:
+            continue
+        rtol = 0.6 * float(residual[t] / size[t])
+        solution = subject.attempt(problem, guess=guess, max_iter=i, atol=0, rtol=rtol)
+        if solution.success and solution.n_iter == i:
+            raise CheckFailed(
+                "with atol=0 a CONVERGED sequence has |F_t| <= rtol |h_t| at every step",
+                f"CONVERGED, and |F| is {number(residual[t])} at step {t} where |h| is "
+                f"{number(size[t])} and rtol {number(rtol)} ({told(solution)})",
+                "compare |F_t| with stopping.tolerance(h), step by step",
+                "rtol is not relative to the states (atol and rtol exchanged?)",
+            )
 
 
 def residual_after(
@@ -212,7 +241,8 @@ def a_solved_guess_takes_no_iteration(subject: Subject) -> None:
                 raise CheckFailed(
                     "a guess that meets the tolerance is returned without an iteration",
                     told(solution),
-                    "compute the residual of the guess, and stop if it is small",
+                    "start from the guess that is given, compute its residual, and stop if it is "
+                    "small",
                 )
             require_rollout(problem, solution, "return the guess where it meets the tolerance")
 

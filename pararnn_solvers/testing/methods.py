@@ -9,26 +9,47 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers import solvers
+from pararnn_solvers.api import load_backend
 from pararnn_solvers.solvers.newton import Newton
 from pararnn_solvers.solvers.step_length import full_step
 from pararnn_solvers.testing import (
     method_arrays,
     method_batches,
     method_conduct,
+    method_form,
     method_solutions,
     method_statuses,
 )
 from pararnn_solvers.testing.method_problems import Subject
-from pararnn_solvers.testing.results import Check, CheckResult, chosen, run
+from pararnn_solvers.testing.results import (
+    Check,
+    CheckResult,
+    chosen,
+    explained,
+    require_dtypes,
+    run,
+)
 
-CHECKS: dict[str, Callable[[Subject], str | None]] = {
+ALL: dict[str, Callable[[Subject], str | None]] = {
+    **method_form.CHECKS,
     **method_solutions.CHECKS,
     **method_statuses.CHECKS,
     **method_batches.CHECKS,
     **method_conduct.CHECKS,
     **method_arrays.CHECKS,
 }
-"""Name of every check of a method -> the check, in the order in which they run."""
+FIRST = (
+    "solutions_are_well_formed",
+    "inputs_are_not_mutated",
+    "dtype_is_kept",
+    "solution_is_the_rollout",
+    "max_iter_is_obeyed",
+    "a_solved_guess_takes_no_iteration",
+    "batch_is_each_sequence_alone",
+)
+CHECKS = {**{name: ALL[name] for name in FIRST}, **ALL}
+"""Name of every check of a method -> the check, in the order in which they run: what may be the
+cause of other failures comes first."""
 
 DTYPES = (np.float32, np.float64)
 
@@ -91,6 +112,7 @@ def check_method(
     'passed'
     """
     options = {"full_steps": full_steps, "newton": newton, "backend": backend, "compiled": compiled}
+    __tracebackhide__ = True  # of pytest: what is raised speaks for itself
     bound = dict(method_checks(method, dtypes=dtypes, **options))
     selected = [(name, bound[name]) for name in chosen(CHECKS, checks)]
     return run(selected, expected_failures, on_failure, callback)
@@ -112,15 +134,19 @@ def method_checks(
     >>> dict(method_checks("newton"))["linear_recurrences_take_one_iteration"]()
     """
     loaded = solvers.load(method)
+    load_backend(backend)  # an unknown one is an error here, and no failure of the method
     subject = Subject(
         loaded,
-        tuple(dtypes),
+        require_dtypes(dtypes),
         {"backend": backend, "compiled": compiled},
         no_full_steps=reason(loaded, full_steps, "step_length", full_step, "take full steps"),
         no_newton=reason(loaded, newton, "is_plain", True, "use the exact A and full steps"),
         window=getattr(loaded, "window", None),
     )
-    return ((name, partial(check, subject)) for name, check in CHECKS.items())
+    form = partial(method_form.solutions_are_well_formed, subject)
+    return (
+        (name, partial(explained, partial(check, subject), form)) for name, check in CHECKS.items()
+    )
 
 
 def reason(method: Any, declared: bool | None, field: str, value: Any, what: str) -> str:

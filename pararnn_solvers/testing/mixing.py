@@ -24,18 +24,24 @@ from pararnn_solvers.testing.context import (
 from pararnn_solvers.testing.results import CheckFailed
 from pararnn_solvers.typing import Array
 
+MOST_ALONE = 8  # sequences as many as channels, one by one
+
 
 def vectorized_is_one_at_a_time(context: Context) -> None:
     """A call on many states equals as many calls on one state.
 
-    Proves: the equality for (T, batch) of (2,), (1, 2), ... (5, 3), to rounding.
+    Proves: the equality for (T, batch) of (2,), (1, 2), ... (5, 3), for as many sequences as there
+    are channels or components (up to 8), to rounding, and for all steps of the data at once.
 
-    Costs: 11 calls on at most 15 states, and 60 on single ones.
+    Costs: 13 calls on at most 15 states, 76 on single ones, and one on at most 48.
 
-    A failure means: step mixes states (a mean, a maximum or a cumulative sum over a leading axis)
-    or branches on a value of all states together (``if np.any(...)``).
+    A failure means: step mixes states (a mean, a maximum or a cumulative sum over a leading axis),
+    branches on a value of all states together (``if np.any(...)``) or on their number, draws masks
+    in the shape of h, or gives theta an axis that fits where the batch equals the channels.
     """
-    for lead in LEADING:
+    d = context.size
+    _, n = context.recurrence.structure(d)
+    for lead in [*LEADING, *sorted({(count,) for count in (d, n) if 3 < count <= MOST_ALONE})]:
         h, x = context.sampled(lead)
         alone = np.empty_like(h)
         for index in np.ndindex(lead):
@@ -48,8 +54,20 @@ def vectorized_is_one_at_a_time(context: Context) -> None:
             scale=float(np.max(np.abs(h))),
             axes=AXES,
             names=("among others", "alone"),
-            remedy=f"{LAST_AXIS}; np.where in place of if (found with h of shape {h.shape})",
+            remedy=f"{LAST_AXIS}; np.where in place of if; no array made by the shape of h but "
+            f"zeros (found with h of shape {h.shape})",
         )
+    states, x = context.trajectory, context.system.x
+    require_close(
+        "step gives all steps of the data at once what it gives one after another",
+        context.call(states[:-1].copy(), None if x is None else x[: len(states) - 1].copy()),
+        states[1:],
+        context.rounding(states.dtype),
+        scale=float(np.max(np.abs(states))),
+        names=("at once", "one after another"),
+        remedy=f"let nothing depend on how many steps there are; {LAST_AXIS}",
+        defect=f"step computes something else for {len(states) - 1} steps than for fewer",
+    )
 
 
 def time_steps_do_not_mix(context: Context) -> None:
@@ -82,7 +100,7 @@ def require_apart(context: Context, axis: int, what: str) -> None:
     given: dict[str, Any] = dict(zip("hx", context.sampled(SAMPLES), strict=True))
     before = context.call(*map(copy, given.values()))
     for name, array in given.items():
-        if array is None:
+        if array is None or not array.size:
             continue
         size = max(1.0, float(np.max(np.abs(array))))
         for i in range(SAMPLES[axis]):
@@ -97,30 +115,33 @@ def require_apart(context: Context, axis: int, what: str) -> None:
                 continue
             index = list(where)
             index[axis] = int(np.flatnonzero(kept)[where[axis]])
-            shift = index[axis] - i
             old, new = numbers(expected[where], got[where])
+            nudged = {**given, name: array.copy()}
+            np.moveaxis(nudged[name], axis, 0)[i] *= array.dtype.type(1 + 1e-5)
+            slightly = context.call(*map(copy, nudged.values()))
             raise CheckFailed(
                 f"{name} of one {what} changes the result of no other {what}",
                 f"{name} changed at {what} {i}; the result changed from {old} to {new}"
                 f"{place(tuple(index))}",
-                f"{hint(axis, shift, context, changed[name], name, given)}{LAST_AXIS}",
+                f"{LAST_AXIS}; np.where in place of if",
+                defect_of(axis, i, before, after, slightly),
             )
 
 
-def hint(
-    axis: int, shift: int, context: Context, changed: Array, name: str, given: dict[str, Any]
-) -> str:
-    """Name a shift in time, if only a neighbour changed."""
-    before = context.call(*map(copy, given.values()))
-    after = context.call(*map(copy, {**given, name: changed}.values()))
-    others = [i for i in range(before.shape[axis]) if not same(before, after, i, axis)]
-    if axis == 1 or len(others) > 2:
-        return f"step mixes axis {axis} (a mean, a maximum, a sum over it?): "
-    if shift == 1:
-        return "step looks one step back along the time axis (off by one): "
-    if shift == -1:
-        return "step peeks at the next step along the time axis: "
-    return ""
+def defect_of(axis: int, i: int, before: Array, after: Array, slightly: Array) -> str:
+    """Name what lets others depend on index i: results `after` a change of it, and `slightly`."""
+    others = [j for j in range(before.shape[axis]) if not same(before, after, j, axis)]
+    shifts = {j - i for j in others} - {0}
+    if axis == 0 and shifts == {1}:
+        return "step looks one step back along the time axis (off by one)"
+    if axis == 0 and shifts == {-1}:
+        return "step peeks at the next step along the time axis"
+    if all(same(before, slightly, j, axis) for j in others if j != i):
+        return (
+            "step decides by a value of all states together (an if, or a maximum over a leading "
+            "axis)"
+        )
+    return f"step mixes axis {axis} (a mean, a norm, a sum over it?)"
 
 
 def same(a: Array, b: Array, i: int, axis: int) -> bool:
@@ -201,15 +222,16 @@ def nan_stays_where_it_is(context: Context) -> None:
             scale=float(np.max(np.abs(given["h"]))),
             names=(f"with {name} NaN at step 2, sequence 1, the result is", "before it was"),
             remedy="select by np.where, never by multiplying with a mask; " + LAST_AXIS,
+            defect="states are multiplied by zero and added up, which NaN survives",
         )
 
 
 CHECKS: dict[str, Callable[[Context], str | None]] = {
     check.__name__: check
     for check in (
-        vectorized_is_one_at_a_time,
         time_steps_do_not_mix,
         sequences_do_not_mix,
+        vectorized_is_one_at_a_time,
         leading_axes_broadcast,
         nan_stays_where_it_is,
     )

@@ -61,13 +61,15 @@ def _backends(names: list[str]) -> Any:
         def backend(self, request: pytest.FixtureRequest) -> str:
             """Name of a backend, out of ``--pararnn-backends``."""
             from pararnn_solvers import linear
-            from pararnn_solvers.errors import BackendUnavailable
+            from pararnn_solvers.errors import BackendUnavailable, InvalidInput
 
             linear.discover_backends()
             try:
                 linear.load(request.param)
             except BackendUnavailable as unavailable:
                 pytest.skip(str(unavailable))
+            except InvalidInput as unknown:
+                pytest.fail(f"--pararnn-backends: {unknown}", pytrace=False)
             return str(request.param)
 
     return Backends()

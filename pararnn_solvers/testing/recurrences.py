@@ -23,21 +23,29 @@ from pararnn_solvers.testing import (
     traces,
 )
 from pararnn_solvers.testing.context import Context, make_context
-from pararnn_solvers.testing.results import Check, CheckResult, Inapplicable, chosen, run
+from pararnn_solvers.testing.results import (
+    Check,
+    CheckFailed,
+    CheckResult,
+    Inapplicable,
+    chosen,
+    run,
+)
 
 CHECKS: dict[str, Callable[[Context], str | None]] = {
     **contract.CHECKS,
+    **character.CHECKS,
     **mixing.CHECKS,
     **digits.CHECKS,
     **derivatives.CHECKS,
     **products.CHECKS,
-    **traces.CHECKS,
     **structure.CHECKS,
-    **character.CHECKS,
+    **traces.CHECKS,
     **solutions.CHECKS,
     **gradients.CHECKS,
 }
-"""Name of every check of a recurrence -> the check, in the order in which they run."""
+"""Name of every check of a recurrence -> the check, in the order in which they run: what may be
+the cause of other failures comes first."""
 
 
 def check_recurrence(
@@ -107,9 +115,10 @@ def check_recurrence(
     >>> try:
     ...     check_recurrence(wrong, x, h0, a, checks=["jacobian_is_the_derivative"])
     ... except AssertionError as failure:
-    ...     print(str(failure).splitlines()[-1])
-    remedy:   wrong sign: all entries have the other sign
+    ...     print(str(failure).splitlines()[3])
+    defect:   wrong sign: all entries have the other sign
     """
+    __tracebackhide__ = True  # of pytest: what is raised speaks for itself
     names = chosen(CHECKS, checks)
     bound = dict(recurrence_checks(recurrence, x, h0, theta, steps=steps, rtol=rtol))
     selected = [(name, bound[name]) for name in names]
@@ -141,9 +150,17 @@ def recurrence_checks(
 
 
 def quietly(check: Callable[[Context], str | None], context: Context) -> str | None:
-    """Run a check; what overflows in it ends in a message, not in NumPy's warnings."""
+    """Run a check; what overflows in it ends in a message, not in NumPy's warnings.
+
+    If step cannot be called at all, every check says so in the same words.
+    """
     with np.errstate(all="ignore"):
-        return check(context)
+        try:
+            return check(context)
+        except (CheckFailed, Inapplicable):
+            raise
+        except Exception as error:
+            raise contract.refusal(context) or error from None
 
 
 def parametrize_with_checks(cases: Iterable[tuple[Any, ...]]) -> Any:
@@ -184,13 +201,18 @@ def parametrize_with_checks(cases: Iterable[tuple[Any, ...]]) -> Any:
 
 
 def skipping(check: Callable[[], str | None]) -> None:
-    """Run a check as a test of pytest: what is inapplicable is skipped."""
+    """Run a check as a test of pytest: skip what is inapplicable, fail without a traceback."""
     import pytest
 
+    ends = None
     try:
         check()
     except Inapplicable as reason:
-        pytest.skip(str(reason))
+        ends = partial(pytest.skip, str(reason))
+    except CheckFailed as failure:
+        ends = partial(pytest.fail, str(failure), pytrace=False)
+    if ends is not None:
+        ends()  # here, where no other exception is being handled, which pytest would show
 
 
 def label(recurrence: Any) -> str:

@@ -1,8 +1,10 @@
 """Hypothesis strategies: shapes, linear systems, recurrences of known character, cells, batches.
 
 Everything drawn is small: at most ``max_numbers`` numbers in a trajectory (blocks have k times as
-many). Examples shrink to one step of one channel with the values 0.5. Importing this module lets
-``st.from_type(Recurrence)`` and ``st.from_type(Problem)`` draw, too.
+many). Examples shrink to one step of one channel with the values 0.5, and print as source that
+makes them again, where ``np``, ``prs``, ``Recurrence``, ``strategies``, ``scipy.special`` and the
+modules of ``cells`` are imported. Importing this module lets ``st.from_type(Recurrence)`` and
+``st.from_type(Problem)`` draw, too.
 
 For a step of Lipschitz constant L < 1, states whose residual is at most F are within
 ``F / (1 - L)`` of the trajectory: ``Problem.lipschitz`` is that L, in the maximum norm.
@@ -29,6 +31,7 @@ from pararnn_solvers.testing.expressions import (
     fitted,
     rounded_down,
 )
+from pararnn_solvers.testing.printing import source
 from pararnn_solvers.typing import Array
 
 try:
@@ -91,6 +94,9 @@ class Problem(NamedTuple):
     lipschitz: float | None
     character: str
 
+    def __repr__(self) -> str:
+        return source(self)
+
 
 class Batch(NamedTuple):
     """A problem with what `solve` takes as `lengths` and `resets`."""
@@ -98,6 +104,9 @@ class Batch(NamedTuple):
     problem: Problem
     lengths: Array
     resets: Array
+
+    def __repr__(self) -> str:
+        return source(self)
 
 
 @st.composite

@@ -17,7 +17,7 @@ from pararnn_solvers.typing import Array
 def couplings(context: Context) -> Array:
     """Tell which df_i/dh_j (d, d) are not zero somewhere near the trajectory."""
     largest = np.max(np.abs(context.jacobian), axis=(0, 1))
-    noise = max(context.oracles.noise, EPS**0.75 * float(largest.max()))
+    noise = np.maximum(context.oracles.noise.T, EPS**0.75 * float(largest.max()))
     return np.asarray(largest > noise)
 
 
@@ -59,7 +59,7 @@ def block_size_is_the_structure(context: Context) -> str | None:
             f"with block_size={k}, h_i depends on h_j only where i and j are equal modulo n = {n}",
             f"df_{i}/dh_{j} is {number(entry[where])}, expected 0{place(where, 'step sequence')}; "
             f"components {i} and {j} are in channels {i % n} and {j % n}",
-            remedy(coupled, k, smallest),
+            *remedy(coupled, k, smallest),
         )
     if smallest < k and context.recurrence.block_size is not None:
         return f"block_size={smallest} would do in place of {k}: less memory and arithmetic"
@@ -68,18 +68,19 @@ def block_size_is_the_structure(context: Context) -> str | None:
     return None
 
 
-def remedy(coupled: Array, k: int, smallest: int) -> str:
-    """Suggest the right block size, or the right layout."""
+def remedy(coupled: Array, k: int, smallest: int) -> tuple[str, str]:
+    """Suggest the right block size, or the right layout; and name the defect."""
     d = len(coupled)
     order = np.arange(d).reshape(d // k, k).T.ravel()
     if not np.any(coupled[np.ix_(order, order)] & ~allowed(k, d)):
         return (
-            f"the state is channel-major (the {k} components of a channel side by side): lay it "
-            "out component-major, h.reshape(..., k, n)"
+            "lay it out component-major, h.reshape(..., k, n)",
+            f"the state is channel-major: the {k} components of a channel lie side by side",
         )
+    defect = f"block_size={k} is too small"
     if smallest == d:
-        return "all channels couple: leave block_size out"
-    return f"declare block_size={smallest}, the smallest that fits"
+        return "leave block_size out", f"{defect}: all channels couple"
+    return f"declare block_size={smallest}, the smallest that fits", defect
 
 
 def nan_stays_in_its_channel(context: Context) -> None:
@@ -111,6 +112,7 @@ def nan_stays_in_its_channel(context: Context) -> None:
                 f"h is NaN in channel {channel}; channel {c} becomes nan, and was "
                 f"{number(before[t, b, i, c])}{place((t, b, i * n + c))}",
                 "multiply channel by channel (a * h), not by a matrix with zeros or a mask",
+                "channels are multiplied by zeros, which NaN survives",
             )
 
 

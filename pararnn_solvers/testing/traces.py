@@ -16,6 +16,7 @@ from pararnn_solvers.testing.oracles import HALF
 from pararnn_solvers.testing.results import Inapplicable
 from pararnn_solvers.typing import Array
 
+DEFECT = "step computes something else when it is traced"
 REMEDY = "let step do the same for all kinds of arrays: no isinstance, no hasattr, no try"
 
 
@@ -43,6 +44,7 @@ def trace_is_the_step(context: Context) -> None:
         context.wide.rounding(np.float64),
         names=("traced", "on arrays"),
         remedy=REMEDY,
+        defect=DEFECT,
         scale=float(np.max(np.abs(h))),
     )
     if blocks is not None:
@@ -54,7 +56,8 @@ def trace_is_the_step(context: Context) -> None:
             axes="step sequence row column",
             names=("traced", "by oracles"),
             remedy=REMEDY,
-            scale=context.oracles.noise / HALF,
+            defect=DEFECT,
+            scale=float(context.oracles.noise.max()) / HALF,
         )
 
 

@@ -13,6 +13,8 @@ KINDS = {
     "methods": ("Methods", "check_method"),
     "backends": ("Backends", "check_backend"),
 }
+FILE = "`tests/testing/mutants/{}.py`"
+FILES = {"recurrences": f"{FILE.format('recurrences')} and `derivatives.py`"}
 PARTS = ("Proves", "Costs", "A failure means")
 HEAD = """\
 # All checks
@@ -52,7 +54,7 @@ def section(kind):
             f"## {title}: `{function}`",
             "",
             *(entry(name, check) for name, check in checks.items()),
-            f"What is wrong in the {len(mutants)} mutants of `tests/testing/mutants/{kind}.py`, "
+            f"What is wrong in the {len(mutants)} mutants of {FILES.get(kind, FILE.format(kind))}, "
             "and what says so:",
             "",
             "| wrong | caught by |",

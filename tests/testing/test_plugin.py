@@ -59,7 +59,8 @@ def test_a_backend_that_cannot_run_is_skipped_and_an_unknown_one_is_an_error(tmp
     out = run(tmp_path, "def test_it(backend): pass", "--pararnn-backends=cupy")
     assert "1 skipped" in out and "cupy" in out
     out = run(tmp_path, "def test_it(backend): pass", "--pararnn-backends=nunba")
-    assert "no backend is called 'nunba'" in out and "1 error" in out
+    assert "--pararnn-backends: no backend is called 'nunba'" in out and "1 error" in out
+    assert "Traceback" not in out and "def load" not in out
     out = run(tmp_path, "def test_it(): pass", "--pararnn-backends=numba,,scipy")
     assert "expected names with commas" in out
 
@@ -112,3 +113,29 @@ def test_nothing_is_imported_and_nothing_said_until_it_is_used(tmp_path):
     )  # fmt: skip
     assert "1 passed" in out
     assert "pararnn_solvers: " not in out
+
+
+CELL = """
+import numpy as np
+import pararnn_solvers as prs
+from pararnn_solvers.testing import check_recurrence, parametrize_with_checks
+
+def step(h, x, a): return np.tanh(a * h + x)
+def jacobian(h, x, a): return a * (1 - step(h, x, a))
+
+x = np.random.default_rng(0).standard_normal((9, 2, 3))
+CASE = prs.Recurrence(step, 1, jacobian), x, x[0], np.array([0.5, -0.4, 0.3])
+
+@parametrize_with_checks([CASE])
+def test_cell(check): check()
+def test_whole(): check_recurrence(*CASE)
+"""
+
+
+def test_failures_are_short_and_begin_with_the_defect(tmp_path):
+    out = run(tmp_path, CELL, "-k", "whole or jacobian", "--tb=short")
+    defect = "the slope of tanh(x + h*theta) is written as 1 - v; it is 1 - v**2, v its value"
+    assert f"defect:   {defect}" in out
+    assert f"3 of 23 checks failed: jacobian_is_the_derivative: {defect}" in out
+    assert "solutions.py" not in out and "derivatives.py" not in out and "results.py" not in out
+    assert out.count("jacobian is not the derivative of step") == 1

@@ -2,11 +2,18 @@
 
 import pickle
 
+import numpy as np
 import pytest
 
 from pararnn_solvers.errors import InvalidInput
 from pararnn_solvers.testing import CheckFailed, CheckFailures, CheckWarning, Inapplicable
-from pararnn_solvers.testing.results import chosen, run
+from pararnn_solvers.testing.results import (
+    chosen,
+    explained,
+    headline,
+    require_dtypes,
+    run,
+)
 
 
 def passes():
@@ -79,5 +86,46 @@ def test_unknown_names_are_refused():
 
 
 def test_a_failure_can_be_pickled():
-    failure = pickle.loads(pickle.dumps(CheckFailed("a", "b", "c")))
-    assert (failure.promised, failure.seen, failure.remedy) == ("a", "b", "c")
+    failure = pickle.loads(pickle.dumps(CheckFailed("a", "b", "c", "d")))
+    found = failure.promised, failure.seen, failure.remedy, failure.defect
+    assert found == ("a", "b", "c", "d")
+
+
+def test_the_first_line_says_what_is_wrong():
+    def named():
+        raise CheckFailed("a", "b", "c", "the bug")
+
+    for function, first in ((fails, "fails: b"), (named, "fails: the bug")):
+        with pytest.raises(CheckFailures) as caught:
+            run([("fails", function)])
+        assert str(caught.value).splitlines()[0] == f"1 of 1 checks failed: {first}"
+    assert headline("no such parts") == "no such parts"
+
+
+def test_the_same_words_are_shown_once_and_what_follows_in_a_line():
+    def failing(i):
+        def check():
+            raise CheckFailed("a", f"seen {i}", "c")
+
+        return check
+
+    with pytest.raises(CheckFailures) as caught:
+        run([*((f"same {i}", fails) for i in range(5)), *((f"{i}", failing(i)) for i in range(4))])
+    message = str(caught.value)
+    assert "same 0, same 1, same 2 and 2 more\npromised: a" in message
+    assert message.count("promised:") == 3
+    assert message.endswith("mend the first ones first:\n2: seen 2\n3: seen 3")
+
+
+def test_a_form_explains_the_error_of_a_check():
+    assert explained(passes, fails) == "measured 3"
+    with pytest.raises(CheckFailed, match="promised: a"):
+        explained(breaks, fails)
+    with pytest.raises(ZeroDivisionError):
+        explained(breaks, passes)
+
+
+@pytest.mark.parametrize("dtypes", [np.float32, "float32", [], [np.int32], 3])
+def test_dtypes_are_several(dtypes):
+    with pytest.raises(InvalidInput, match="dtypes is"):
+        require_dtypes(dtypes)

@@ -1,5 +1,7 @@
 """What strategies draw is what they say, small, and shrinks to something readable."""
 
+import importlib
+import pkgutil
 import subprocess
 import sys
 from unittest import mock
@@ -8,9 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
+from scipy import special
 
 import pararnn_solvers as prs
-from pararnn_solvers import Recurrence
+from pararnn_solvers import Recurrence, cells
 from pararnn_solvers.autodiff import pushforward
 from pararnn_solvers.autodiff.rules import RULES
 from pararnn_solvers.testing import strategies as ours
@@ -260,3 +263,26 @@ def test_without_hypothesis_the_message_says_what_to_install():
     code = "import sys; sys.modules['hypothesis'] = None; import pararnn_solvers.testing.strategies"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "needs Hypothesis" in done.stderr and "pip install 'hypothesis>=6.100'" in done.stderr
+
+
+MODULES = {
+    module.name: importlib.import_module(f"pararnn_solvers.cells.{module.name}")
+    for module in pkgutil.iter_modules(cells.__path__)
+}
+NAMES = {
+    "np": np, "prs": prs, "special": special, "Recurrence": Recurrence, "strategies": ours,
+    **MODULES,
+}  # fmt: skip
+
+
+@settings(max_examples=40)
+@given(ours.problems())
+def test_what_is_printed_makes_the_problem_again(problem):
+    again = eval(repr(problem), NAMES)
+    expected, got = (
+        prs.rollout(*case[:4], steps=case.steps, compiled=False) for case in (problem, again)
+    )
+    assert got.dtype == expected.dtype
+    np.testing.assert_array_equal(got, expected)
+    assert again.recurrence.block_size == problem.recurrence.block_size
+    assert again[4:] == problem[4:]

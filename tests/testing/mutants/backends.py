@@ -219,6 +219,32 @@ def wrong_sign(A):
     return -reversed_in_time(A)
 
 
+def by_shape():
+    """Return a scan that keeps the solution of the last system of each shape."""
+    known: dict[object, np.ndarray] = {}
+
+    def scan(blocks, rhs, *, adjoint=False):
+        key = blocks.shape, rhs.dtype, adjoint
+        return known.setdefault(key, correct(blocks, rhs, adjoint=adjoint)).copy()
+
+    return scan
+
+
+def in_single(blocks, rhs, *, adjoint=False):
+    with np.errstate(over="ignore"):
+        found = correct(blocks.astype(np.float32), rhs.astype(np.float32), adjoint=adjoint)
+    return found.astype(rhs.dtype)
+
+
+def side_by_side(blocks, rhs, *, adjoint=False):
+    """Take the components of each channel to lie side by side."""
+    k, n = blocks.shape[-2:]
+    lead = rhs.shape[:-1]
+    b = rhs.reshape(*lead, n, k).swapaxes(-1, -2).reshape(rhs.shape)
+    h = correct(blocks, b, adjoint=adjoint).reshape(*lead, k, n)
+    return np.ascontiguousarray(h.swapaxes(-1, -2)).reshape(rhs.shape)
+
+
 MUTANTS = [
     Mutant(
         "transposed block",
@@ -388,5 +414,61 @@ MUTANTS = [
         with_a_shared_workspace(),
         "threads_do_not_disturb_one_another",
         "race",
+    ),
+    Mutant(
+        "cache by shape",
+        "a cache that takes one system for another of its shape",
+        by_shape(),
+        "equal_inputs_give_equal_bits",
+        "a cache takes one system for another",
+    ),
+    Mutant(
+        "no keyword",
+        "no argument `adjoint`",
+        lambda blocks, rhs: correct(blocks, rhs),
+        "results_are_new_arrays",
+        "take these arguments",
+    ),
+    Mutant(
+        "sign of the blocks",
+        "blocks with the other sign",
+        scan_of(blocks_of=lambda A: -A),
+        "forward_is_the_recurrence",
+        "the blocks have the other sign",
+    ),
+    Mutant(
+        "diagonal of the blocks",
+        "couplings within blocks left out",
+        scan_of(blocks_of=lambda A: A * np.eye(A.shape[-2], dtype=A.dtype)[..., None]),
+        "forward_is_the_recurrence",
+        "only the diagonal of the blocks",
+    ),
+    Mutant(
+        "single inside",
+        "float32 inside",
+        in_single,
+        "forward_is_the_recurrence",
+        "computed in float32",
+    ),
+    Mutant(
+        "side by side",
+        "components of a channel side by side",
+        side_by_side,
+        "forward_is_the_recurrence",
+        "components and channels are exchanged",
+    ),
+    Mutant(
+        "pair",
+        "a pair in place of an array",
+        lambda blocks, rhs, *, adjoint=False: (correct(blocks, rhs, adjoint=adjoint), None),
+        "results_are_new_arrays",
+        "a tuple, expected shape",
+    ),
+    Mutant(
+        "adjoint ignored",
+        "the forward solution in place of the adjoint",
+        lambda blocks, rhs, *, adjoint=False: correct(blocks, rhs),
+        "adjoint_is_the_transposed_recurrence",
+        "this is the forward solution",
     ),
 ]

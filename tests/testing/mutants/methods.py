@@ -12,6 +12,7 @@ import numpy as np
 
 import pararnn_solvers as prs
 from pararnn_solvers.bidiagonal import BlockBidiagonal
+from pararnn_solvers.linear import sequential
 from pararnn_solvers.solvers.guess import resolve
 from pararnn_solvers.solvers.stopping import Status, max_norm
 from pararnn_solvers.solvers.unsolved import State
@@ -356,6 +357,51 @@ class EverySecond:
         return Own(move=move).solve(system, guess, scan, stopping, observe)
 
 
+@dataclass(frozen=True)
+class WithStopping:
+    """Obey other tolerances or limits than those that were asked for."""
+
+    changed: Callable[..., Any]
+
+    def solve(self, system, guess, scan, stopping, observe=None):
+        return correct.solve(system, guess, scan, self.changed(stopping, system), observe)
+
+
+def exchanged(stopping, system):
+    atol, rtol = stopping.bounds(system.h0.dtype)
+    return replace(stopping, atol=rtol, rtol=atol)
+
+
+def one_less(stopping, system):
+    return replace(stopping, max_iter=max(0, stopping.max_iter - 1))
+
+
+class Unwatched:
+    """Take no `observe`."""
+
+    def solve(self, system, guess, scan, stopping):
+        return correct.solve(system, guess, scan, stopping)
+
+
+def by_own_scan(system, h, scan):
+    return newton_step(system, h, sequential.scan)
+
+
+def as_text(solution, before):
+    texts = [status.name for status in solution.sequence_status]
+    return replace(solution, sequence_status=np.array(texts, object))
+
+
+def later_from_earlier(system, h, scan):
+    moved = newton_step(system, h, scan)
+    moved[:, 1:] += h.dtype.type(1e-3) * (moved[:, :1] - h[:, :1])
+    return moved
+
+
+def in_float32(system, h, scan):
+    return newton_step(system, h, scan).astype(np.float32).astype(h.dtype)
+
+
 MUTANTS = [
     Mutant(
         "chunk boundary dropped",
@@ -615,5 +661,82 @@ MUTANTS = [
         InItself(),
         "threads_do_not_disturb_one_another",
         "a race",
+    ),
+    Mutant(
+        "no observe",
+        "no argument `observe`",
+        Unwatched(),
+        "solutions_are_well_formed",
+        "take these arguments",
+    ),
+    Mutant(
+        "Fortran's order",
+        "states in Fortran's order",
+        Own(finish=lambda s, before: replace(s, h=np.asfortranarray(s.h))),
+        "solutions_are_well_formed",
+        "not C-contiguous",
+    ),
+    Mutant(
+        "own scan",
+        "another scan than the one that is given",
+        Own(move=by_own_scan),
+        "solutions_are_well_formed",
+        "another backend is used",
+    ),
+    Mutant(
+        "text",
+        "text in place of a Status",
+        Own(finish=as_text),
+        "solutions_are_well_formed",
+        "an entry of sequence_status",
+    ),
+    Mutant(
+        "not counted",
+        "evaluations not counted",
+        Own(finish=lambda s, before: replace(s, n_step_evaluations=0)),
+        "solutions_are_well_formed",
+        "n_step_evaluations",
+    ),
+    Mutant(
+        "norms in one",
+        "one norm for all sequences",
+        Own(finish=lambda s, before: replace(s, residual_norms=s.residual_norms.max(axis=1))),
+        "solutions_are_well_formed",
+        "residual_norms",
+    ),
+    Mutant(
+        "atol for rtol",
+        "atol and rtol exchanged",
+        WithStopping(exchanged),
+        "converged_states_meet_the_tolerance",
+        "atol and rtol exchanged?",
+    ),
+    Mutant(
+        "one short",
+        "one iteration less than max_iter",
+        WithStopping(one_less),
+        "max_iter_is_obeyed",
+        "n_iter is 0 for max_iter=1",
+    ),
+    Mutant(
+        "guess ignored",
+        "the guess not used",
+        Own(start=lambda guess, system: resolve(None, system)),
+        "a_solved_guess_takes_no_iteration",
+        "start from the guess that is given",
+    ),
+    Mutant(
+        "order of the batch",
+        "later sequences take what the first did",
+        Own(move=later_from_earlier),
+        "batch_is_each_sequence_alone",
+        "alone",
+    ),
+    Mutant(
+        "single inside",
+        "iterates in float32",
+        Own(move=in_float32),
+        "solution_is_the_rollout",
+        "something is computed in float32",
     ),
 ]

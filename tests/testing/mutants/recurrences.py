@@ -13,6 +13,7 @@ from pararnn_solvers.autodiff import value_of
 from pararnn_solvers.cells import diagonal_gru
 from tests.cells import common
 from tests.strategies import block_tanh, dense_tanh
+from tests.testing.mutants import derivatives
 
 
 class Mutant(NamedTuple):
@@ -382,7 +383,65 @@ def step_of(step, block_size=None, jacobian=None):
     return prs.Recurrence(step, block_size, jacobian), *_SCALED
 
 
+def cached_by_shape() -> Callable[..., Any]:
+    known: dict[Any, Any] = {}
+
+    def step(h, x, a):
+        key = h.shape, h.dtype
+        return (
+            known.setdefault(key, scaled(h, x, a)) if isinstance(h, np.ndarray) else scaled(h, x, a)
+        )
+
+    return step
+
+
+def fits_a_batch_of_channels(h, x, a):
+    return np.tanh((a[:, None] if h.ndim > 1 and h.shape[-2] == len(a) else a) * h + x)
+
+
+def masked_by_shape(h, x, a):
+    return scaled(h, x, a) * (np.random.default_rng(0).random(h.shape) > 0.1).astype(h.dtype)
+
+
+def of_torch_order(x, h, a):
+    return np.tanh(a * x + h)
+
+
+def keyword_only(h, x, *, a):
+    return scaled(h, x, a)
+
+
 MUTANTS = [
+    *derivatives.MUTANTS,
+    Mutant("sign", "the sign of the state is added",
+           step_of(lambda h, x, a: 0.2 * np.sign(h) + a * h + 0.1 * x), "step_is_continuous",
+           "step jumps"),
+    Mutant("rounding", "states are rounded to three digits",
+           step_of(lambda h, x, a: np.round(scaled(h, x, a), 3)), "step_is_continuous", "jumps"),
+    Mutant("branches apart", "the branches of np.where do not meet",
+           step_of(lambda h, x, a: np.where(h > 0, scaled(h, x, a), 0.1 * x)),
+           "step_is_continuous", "where h is"),
+    Mutant("cache by shape", "a cache takes states of one shape for one another",
+           step_of(cached_by_shape()), "results_are_not_overwritten", "a cache"),
+    Mutant("batch of channels", "theta gets an axis that fits where the batch equals the channels",
+           step_of(fits_a_batch_of_channels, 1), "vectorized_is_one_at_a_time",
+           "found with h of shape (4, 4)"),
+    Mutant("mask by shape", "a random mask with a fixed seed, in the shape of h",
+           step_of(masked_by_shape), "vectorized_is_one_at_a_time", "made by the shape of h"),
+    Mutant("many steps at once", "another drive for more than 5 steps, seen from a call",
+           step_of(other_for_many_steps), "vectorized_is_one_at_a_time",
+           "something else for 12 steps than for fewer"),
+    Mutant("pair", "step returns a pair, as lax.scan has it",
+           step_of(lambda h, x, a: (scaled(h, x, a), h)), "shapes_and_dtypes_are_kept", "a tuple"),
+    Mutant("order", "step takes x before h", step_of(of_torch_order), "shapes_and_dtypes_are_kept",
+           "state and drive are exchanged"),
+    Mutant("keyword", "theta by keyword only", step_of(keyword_only), "shapes_and_dtypes_are_kept",
+           "three positional arguments"),
+    Mutant("logarithm", "the logarithm of a state that may be negative",
+           step_of(lambda h, x, a: 0.1 * np.log(h) + x), "oracles_agree", "step is not finite"),
+    Mutant("if on all", "a Python if on the sum of all states",
+           step_of(lambda h, x, a: scaled(h, x, a) if np.real(h.sum()) > 0.2 else np.tanh(a * h)),
+           "time_steps_do_not_mix", "step decides by a value of all states together"),
     Mutant("mean over the batch", "a mean over the sequences is taken off",
            step_of(mean_over_batch), "sequences_do_not_mix", "a mean"),
     Mutant("peek", "the next step's drive is used", step_of(next_drive),
@@ -435,8 +494,7 @@ MUTANTS = [
     Mutant("complex step of abs", "abs with jacobian='cs'",
            step_of(lambda h, x, a: a * np.abs(h) + 0.1 * x, None, "cs"), "oracles_agree",
            "not analytic"),
-    Mutant("jump", "a rounded state is added", step_of(jumps),
-           "gradients_are_those_of_the_rollout", "jumps"),
+    Mutant("jump", "a rounded state is added", step_of(jumps), "step_is_continuous", "jumps"),
     Mutant("stopped derivative", "a part of the state is taken out of the dual arrays",
            step_of(stopped), "oracles_agree", "dual arrays"),
     Mutant("not differentiable", "an array is made entry by entry", step_of(without_derivative),
@@ -516,17 +574,17 @@ MUTANTS = [
     Mutant("GRU: sign", "a GRU's jacobian= has the update gate's term with the other sign",
            (prs.Recurrence(diagonal_gru.step, 1, gru_wrong_sign), *_GRU),
            "jacobian_is_the_derivative",
-           "sigmoid(add(x0, multiply(h0, theta_a0))) has the wrong sign"),
+           "the derivative of sigmoid(x0 + h*theta.a[0]) has the wrong sign"),
     Mutant("GRU: reset gate", "a GRU's jacobian= takes the reset gate for a constant",
            (prs.Recurrence(diagonal_gru.step, 1, gru_forgets_reset), *_GRU),
            "jacobian_is_the_derivative",
-           "sigmoid(add(x1, multiply(h0, theta_a1))) is taken for a constant"),
+           "sigmoid(x1 + h*theta.a[1]) is taken for a constant"),
     Mutant("GRU: slope", "a GRU's jacobian= leaves out the slope of tanh",
            (prs.Recurrence(diagonal_gru.step, 1, gru_without_slope), *_GRU),
            "jacobian_is_the_derivative", "the slope of tanh("),
     Mutant("GRU: vjp", "a GRU's vjp= leaves out the drive of the reset gate",
            (prs.Recurrence(diagonal_gru.step, 1, vjp=gru_vjp_without_reset), *_GRU),
-           "vjp_is_the_transpose", "sigmoid(add(x1, multiply(h0, theta_a1))) is taken for a"),
+           "vjp_is_the_transpose", "sigmoid(x1 + h*theta.a[1]) is taken for a"),
     Mutant("GRU: neighbour", "a diagonal GRU's candidate reads the neighbouring channel",
            (prs.Recurrence(gru_reads_neighbour, 1), *_GRU),
            "block_size_is_the_structure", "all channels couple"),
