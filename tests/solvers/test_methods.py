@@ -241,6 +241,8 @@ VALUES = {
     "newton(step_length=relaxed(0.7))": lambda: prs.relaxation(0.7),
     "newton(step_length=backtracking)": lambda: prs.Newton(step_length=prs.backtracking),
     "newton(step_length=backtracking(c=0.001, shrink=0.5))": lambda: prs.damped_newton(1e-3),
+    "newton(step_length=backtracking(c=0.0001, shrink=0.5))": lambda: prs.damped_newton(),
+    "newton(window=128)": lambda: prs.windowed(),
     "newton(step_length=trust_region(initial=0.01))": lambda: prs.levenberg_marquardt(),
     "newton(linearization=identity, step_length=anderson_mixing(5))": lambda: prs.anderson(),
     "newton(step_length=anderson_mixing(2, base=relaxed(0.5)), window=8)": lambda: prs.windowed(
