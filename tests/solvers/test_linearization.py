@@ -113,6 +113,7 @@ def test_hutchinson_is_unbiased():
 
 def test_hutchinson_is_exact_for_a_diagonal_and_repeatable():
     iterate = iterate_of(CASES["diagonal"])
+    assert prs.hutchinson() == prs.hutchinson(probes=1, seed=0)
     np.testing.assert_allclose(prs.hutchinson()(iterate), prs.exact(iterate), rtol=1e-13)
     dense = iterate_of(CASES["dense"])
     later = iterate_of(CASES["dense"], number=1)

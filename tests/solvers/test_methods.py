@@ -200,6 +200,7 @@ def test_names_are_aliases_of_configured_values():
     assert prs.jacobi() == prs.Newton(linearization=A.zero)
     assert prs.windowed(length=9) == prs.Newton(window=9)
     assert prs.windowed(prs.jacobi(), 9) == prs.Newton(linearization=A.zero, window=9)
+    assert {prs.auto(), prs.sequential()} == {prs.auto(), prs.sequential()}
 
 
 def test_a_method_to_modify_is_a_name_a_constructor_or_a_value():
