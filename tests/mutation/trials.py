@@ -82,8 +82,8 @@ class Trials:
         """Yield codes to exchange, if any, and the tests to run.
 
         What the import runs is tried in a fresh interpreter: constants and decorators, but also
-        defaults of functions that it makes, which are in no code. There any test of the module may
-        tell; any at all if none is known to reach it.
+        defaults of functions that it makes, which are in no code. There any test may tell: first
+        those that reach the module, then those that only see what it left elsewhere.
         """
         names = {name for line in mutant.lines for name in reached.get(line, ())}
         codes = exchanged(mutant)
@@ -91,7 +91,7 @@ class Trials:
             yield codes, names
         if IMPORT in names or not codes:
             every = {name for some in reached.values() for name in some} - {IMPORT}
-            yield {}, every or set(self.taken)
+            yield from (({}, some) for some in (every, self.taken.keys() - every) if some)
 
     def affordable(self, items: list[Any], mutant: Mutant) -> list[Any]:
         """Return the quickest tests, as many as there is time for; those first that may kill soon.
