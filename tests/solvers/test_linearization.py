@@ -144,6 +144,10 @@ def test_clipped_bounds_the_norm_and_leaves_smaller_blocks(bound, case, seed):
     )
 
 
+def test_clipped_to_one_unless_told():
+    assert prs.clipped() == prs.clipped(bound=1.0, base=prs.exact)
+
+
 def test_clipped_diagonal_is_the_clipped_diagonal():
     iterate = iterate_of(CASES["diagonal"])
     clipped = prs.clipped(0.2)(iterate)
