@@ -47,6 +47,12 @@ def test_thrice():
 
 def test_twice():
     assert twice(5) == 10
+
+SEEN = []
+
+def test_that_passes_once_only():
+    SEEN.append(larger(1, 2))
+    assert len(SEEN) == 1
 """
 
 
@@ -57,7 +63,8 @@ def test_twice():
 def test_what_survives_is_equivalent_or_untested(tmp_path):
     """Killed in a fork and, for the constant and the default, in a fresh interpreter.
 
-    ``>=`` changes nothing, nor does it to remember nothing.
+    ``>=`` changes nothing, nor does it to remember nothing. A test that fails when it runs again
+    would kill whatever it meets.
     """
     (tmp_path / "tiny.py").write_text(MODULE)
     (tmp_path / "test_tiny.py").write_text(TESTS)

@@ -22,6 +22,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from tests.mutation.children import FAILED, forked
 from tests.mutation.codes import exchanged
 from tests.mutation.mutants import Mutant
 
@@ -29,7 +30,6 @@ KILLED, SURVIVED, UNREACHED, SLOW = "killed", "survived", "not reached", "out of
 RESULTS = (KILLED, SLOW, SURVIVED, UNREACHED)
 RUN = Path(__file__).with_name("run.py")
 IMPORT = ""  # the name that coverage gives to what runs before the tests
-FAILED = 3  # the status of a child that could not try a mutant
 OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGKILL, -signal.SIGALRM)  # others, as of a crash, kill
 
 
@@ -64,6 +64,7 @@ class Trials:
 
     def pytest_runtestloop(self, session: Any) -> bool:
         reached = self.reached(session.items, {mutant.path for mutant in self.wanted})
+        session.items[:] = self.repeatable(session.items)
         self.functions = [f for f in gc.get_objects() if type(f) is types.FunctionType]
         self.caches = [f for f in gc.get_objects() if isinstance(f, functools._lru_cache_wrapper)]
         gc.freeze()  # nothing that is there need be copied by a child
@@ -85,13 +86,28 @@ class Trials:
         defaults of functions that it makes, which are in no code. There any test may tell: first
         those that reach the module, then those that only see what it left elsewhere.
         """
-        names = {name for line in mutant.lines for name in reached.get(line, ())}
+        known = {IMPORT, *self.taken}
+        names = {name for line in mutant.lines for name in reached.get(line, ())} & known
         codes = exchanged(mutant)
         if codes and names - {IMPORT}:
             yield codes, names
         if IMPORT in names or not codes:
-            every = {name for some in reached.values() for name in some} - {IMPORT}
+            every = {name for some in reached.values() for name in some} & self.taken.keys()
             yield from (({}, some) for some in (every, self.taken.keys() - every) if some)
+
+    def repeatable(self, items: list[Any]) -> list[Any]:
+        """Return the tests that pass in a child, too, where they run for the second time."""
+
+        def once_only() -> str:
+            return "\n".join(item.nodeid for item in items if not passes(item))
+
+        status, failed = forked(once_only, 60 + 20 * sum(self.taken.values()))
+        if status not in (0, 1):
+            sys.exit(f"these tests cannot run twice in a process: {failed or status}")
+        if failed:
+            print(f"left out, since they pass only once in a process:\n{failed}", flush=True)
+        self.taken = {k: v for k, v in self.taken.items() if k not in failed.splitlines()}
+        return [item for item in items if item.nodeid in self.taken]
 
     def affordable(self, items: list[Any], mutant: Mutant) -> list[Any]:
         """Return the quickest tests, as many as there is time for; those first that may kill soon.
@@ -138,24 +154,7 @@ class Trials:
 
     def trial(self, mutant: Mutant, codes: Any, items: list[Any]) -> tuple[str, str]:
         """Run tests on a mutant in a child until one fails; return the result, and which."""
-        read, write = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(read)
-            quiet = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(quiet, 1), os.dup2(quiet, 2)
-            ended = FAILED  # whatever is raised here, nothing of it may leave the child
-            try:
-                by = self.tried(mutant, codes, items)
-                ended = int(bool(by))
-            except BaseException as error:
-                by = repr(error)
-            os.write(write, by.encode()[:1000])
-            os._exit(ended)
-        os.close(write)
-        status = waited(child, 20 * self.limit)
-        with os.fdopen(read) as pipe:
-            by = pipe.read()
+        status, by = forked(lambda: self.tried(mutant, codes, items), 20 * self.limit)
         if status == FAILED:
             sys.exit(f"{mutant.path}:{mutant.line} cannot be tried: {by}")
         if status == 0:
@@ -212,18 +211,6 @@ def passes(item: Any) -> bool:
     from _pytest.runner import runtestprotocol
 
     return not any(report.failed for report in runtestprotocol(item, log=False, nextitem=None))
-
-
-def waited(child: int, seconds: float) -> int:
-    """Return the exit status of a child, which gets so many seconds by the clock."""
-    end = time.monotonic() + seconds
-    while True:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > end:
-            os.kill(child, signal.SIGKILL)
-        time.sleep(0.005)
 
 
 def run_instead(path: str, source: str, names: list[str]) -> int:
