@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from pararnn_solvers import arrays, linear, solvers
-from pararnn_solvers.checks import require_one_place
-from pararnn_solvers.compilation import obstacle, with_program
+from pararnn_solvers.checks import all_finite, require_one_place
+from pararnn_solvers.compilation import has_limits, obstacle, with_program
 from pararnn_solvers.distributed import over_ranks, ranks_of, require_shareable, slab_solution
 from pararnn_solvers.errors import (
     ConvergenceError,
@@ -115,7 +115,8 @@ def solve(
         they compute). None: for trajectories of 2**17 numbers and more, if `step` can be traced and
         no ``jacobian=`` or other backend is asked for.
         Steps with matrix products have kernels for ``auto``, ``sequential`` and ``newton(chunk=S)``
-        only. ``Solution.compiled`` says which ran.
+        only. Where kernels diverge that compute sines or cosines, which they do up to 2**20 in
+        float32 and 2**49 in float64, `step` itself is tried. ``Solution.compiled`` says which ran.
     comm : mpi4py communicator, optional
         Its ranks share the steps: each passes its own slab of x (or `steps`; and of `guess`), of
         any length, and all else alike, with `h0` before the first step of all. Each gets the
@@ -167,6 +168,9 @@ def solve(
                 scan = over_ranks(flat, chosen, scan, {"method": label, "stopping": f"{stopping}"})
             with observer(flat, callback, progress) as observe:
                 solution = chosen.solve(flat, start, scan, stopping, observe)
+                if has_limits(flat) and Status.DIVERGED in solution.sequence_status:
+                    flat = replace(with_one_batch_axis(system), tally=Tally(), ranks=ranks)
+                    solution = chosen.solve(flat, start, scan, stopping, observe)
             if flat.tally.suspect:
                 check_inputs(system)  # as a kernel noticed while it read them
             if on_failure == "sequential":
@@ -227,7 +231,8 @@ def rollout(
 
     Notes
     -----
-    Cost: T calls of `step`, one after another; or one compiled loop over time.
+    Cost: T calls of `step`, one after another; or one compiled loop over time; or both, if there
+    are angles that kernels compute no sine of (see `compiled` there).
 
     Examples
     --------
@@ -244,6 +249,8 @@ def rollout(
             rollout_system(system, h)  # whose batch axes `step` may tell apart
         else:
             rollout_system(flat, h.reshape(flat.shape))
+            if has_limits(flat) and not all_finite(h):
+                rollout_system(system, h)
         return h if sequences is None else sequences.hold(h, system.h0)
 
 

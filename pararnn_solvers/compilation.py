@@ -69,6 +69,12 @@ def with_program(system: System, backend: Any, compiled: bool | None) -> System:
     return found
 
 
+def has_limits(system: System) -> bool:
+    """Tell whether kernels may make NaN where `step` makes none; the same on all ranks."""
+    program = system.dense if system.program is None else system.program
+    return program is not None and bool(program.has_limits)
+
+
 def obstacle(system: System, backend: Any, compiled: bool | None) -> str:
     """Return why there is no program, or nothing."""
     k, _ = system.recurrence.structure(system.shape[-1])

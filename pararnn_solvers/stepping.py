@@ -251,7 +251,8 @@ def stepper(
     compiled : bool, optional
         True insists on a kernel and False does without. None compiles what can be compiled: steps
         with functions of each channel, and those with matrix products, of arrays on the host.
-        ``Stepper.compiled`` tells.
+        ``Stepper.compiled`` tells. Sines and cosines of kernels are NaN for angles beyond 2**20 in
+        float32 and 2**49 in float64, where adjacent numbers lie 1/16 or more apart.
 
     Returns
     -------

@@ -9,7 +9,6 @@ import importlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from pararnn_solvers import arrays
 from pararnn_solvers.bidiagonal import block_matmul
 from pararnn_solvers.errors import InvalidInput
+from pararnn_solvers.lazy import cached_property
 from pararnn_solvers.linear import alignment
 from pararnn_solvers.ranks import ALONE, Ranks
 from pararnn_solvers.recurrence import Recurrence
@@ -207,19 +207,19 @@ class System:
         slab = max(16, room // row)
         return (slice(start, min(start + slab, length)) for start in range(0, length, slab))
 
-    def part(self, h: Array, start: int, stop: int, sequences: Array) -> System:
-        """Return the equations of some sequences for steps ``start ... stop - 1``.
+    def part(self, h: Array, start: int, stop: int, sequences: Array | None = None) -> System:
+        """Return the equations of some sequences, or all, for steps ``start ... stop - 1``.
 
         Parameters
         ----------
         h : array, shape (T, batch, d)
             The state before `start` is taken from here.
-        sequences : boolean array, shape (batch,), on the host
+        sequences : boolean array, shape (batch,), on the host, optional
         """
         before = self.ranks.state_before(h[:start], self.h0)
         h0 = before if start == 0 else h[start - 1]
         x = None if self.x is None else self.x[start:stop]
-        if not sequences.all():
+        if sequences is not None and not sequences.all():
             chosen = arrays.positions(sequences, h0)
             h0 = h0[chosen]
             x = None if x is None else x[:, chosen]

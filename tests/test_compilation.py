@@ -457,3 +457,37 @@ def test_drives_without_components():
     step = prs.Recurrence(lambda h, x, a: np.tanh(a * h), block_size=1)
     solution = prs.solve(step, np.zeros((40, 0)), np.ones(8), 0.5, method="newton", compiled=True)
     assert solution.success
+
+
+def turned(h, x, theta):
+    return 0.5 * h + np.sin(x)
+
+
+def turned_dense(h, x, theta):
+    return np.tanh(h @ theta) + np.cos(x)
+
+
+@pytest.mark.parametrize(
+    ("step", "dtype"), [(turned, np.float32), (turned, np.float64), (turned_dense, np.float32)]
+)
+def test_angles_that_kernels_do_not_compute_are_left_to_step(step, dtype):
+    """Kernels know sines up to 2**20 and 2**49; NumPy, all."""
+    theta = None if step is turned else 0.1 * np.ones((3, 3), dtype)
+    x, h0 = np.ones((20, 2, 3), dtype), np.zeros((2, 3), dtype)
+    x[7, 1] = 1e30
+    case, expected = (step, x, h0, theta), prs.rollout(step, x, h0, theta, compiled=False)
+    assert np.array_equal(prs.rollout(*case, compiled=True), expected)
+    for method in ("sequential", "auto"):
+        solution = prs.solve(*case, method=method, compiled=True)
+        assert not solution.compiled
+        np.testing.assert_allclose(solution.h, expected, atol=1e-4)
+        assert np.isfinite(prs.gradients(solution, solution.h).x).all()
+    x[7, 1] = 1e5
+    assert prs.solve(*case, compiled=True).compiled
+
+
+def test_what_overflows_without_kernels_too_has_diverged():
+    x = np.full((2000, 1), 2.0)
+    with pytest.raises(prs.ConvergenceError, match="DIVERGED"):
+        prs.solve(lambda h, x, _: x * h + np.sin(x), x, np.zeros(1), method="sequential",
+                  compiled=True)  # fmt: skip

@@ -75,6 +75,7 @@ def test_what_solves_in_one_process_says_so():
     with pytest.raises(prs.InvalidInput, match="compare solves in one process"):
         prs.compare(step, x, h0, 0.5, backends=["mpi"])
     require_one_process("this", {"backend": step, "comm": None})
+    require_one_process("this", {"backend": "numba"})
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX")

@@ -17,7 +17,7 @@ import pararnn_solvers as prs
 ROOT = Path(prs.__file__).parent
 # A module imports from its own layer (a package) and from those before it.
 LAYERS = [
-    "typing", "errors", "arrays", "checks", "tree", "communicators", "ranks", "bidiagonal",
+    "typing", "errors", "lazy", "arrays", "checks", "tree", "communicators", "ranks", "bidiagonal",
     "linear", "measure", "functions",
     "autodiff", "compiled", "recurrence", "cells", "problems", "system", "growth", "sequences",
     "memory", "plotting", "solvers",

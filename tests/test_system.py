@@ -72,6 +72,9 @@ def test_a_part_has_the_residuals_of_the_part(case, data):
     expected = system.residual(h)[start:stop, sequences]
     residual = part.residual(h[start:stop, sequences])
     np.testing.assert_allclose(residual, expected, atol=rounding(case))
+    expected = system.residual(h)[start:stop]
+    residual = system.part(h, start, stop).residual(h[start:stop])
+    np.testing.assert_allclose(residual, expected, atol=rounding(case))
 
 
 @pytest.mark.parametrize("chunk", [2, 3, 5, 11, 12])

@@ -172,10 +172,19 @@ def _by_direction(function: Any) -> Callable[..., Any]:
 
 
 for _function in (
-    *(np.cumsum, np.diff, np.roll, np.trace, np.linalg.trace, np.tril, np.triu, np.repeat, np.tile),
+    *(np.cumsum, np.roll, np.trace, np.linalg.trace, np.tril, np.triu, np.repeat, np.tile),
     *(np.take, np.take_along_axis, np.resize, np.delete),
 ):
     ARRAY_FUNCTIONS[_function] = _by_direction(_function)
+
+
+@implements(np.diff)
+def _diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Array:
+    if n and not (prepend is None and append is None):
+        shape = [1 if i == axis % a.ndim else size for i, size in enumerate(a.shape)]
+        parts = [part for part in (prepend, a, append) if part is not None]
+        a = np.concatenate([p if np.ndim(p) else np.broadcast_to(p, shape) for p in parts], axis)
+    return _by_direction(np.diff)(a, n, axis)
 
 
 @implements(getattr(np, "astype", None))  # NumPy 2.1

@@ -102,7 +102,8 @@ _EXPONENTIAL: dict[str, tuple[Partial | None, ...]] = {
     "logaddexp": (lambda v, a, b: np.exp(a - v), lambda v, a, b: np.exp(b - v)),
     "logaddexp2": (lambda v, a, b: np.exp2(a - v), lambda v, a, b: np.exp2(b - v)),
     "xlogy": (lambda v, a, b: np.log(b), lambda v, a, b: a / b),
-    "xlog1py": (lambda v, a, b: np.log1p(b), lambda v, a, b: a / (1 + b)),
+    # 1.0 * b: of truth values NumPy's logarithm is in half precision.
+    "xlog1py": (lambda v, a, b: np.log1p(1.0 * b), lambda v, a, b: a / (1 + b)),
     "entr": (lambda v, a: -1 - np.log(a),),
 }
 
@@ -113,7 +114,7 @@ _TRIGONOMETRIC: dict[str, tuple[Partial | None, ...]] = {
     "arcsin": (lambda v, a: 1 / np.sqrt((1 - a) * (1 + a)),),
     "arccos": (lambda v, a: -1 / np.sqrt((1 - a) * (1 + a)),),
     "arctan": (lambda v, a: 1 / (1 + a * a),),
-    "arctan2": (lambda v, a, b: b / (a * a + b * b), lambda v, a, b: -a / (a * a + b * b)),
+    "arctan2": (lambda v, a, b: b / (a * a + b * b), lambda v, a, b: -(a / (a * a + b * b))),
     "sinh": (lambda v, a: np.cosh(a),),
     "cosh": (lambda v, a: np.sinh(a),),
     "tanh": (lambda v, a: 1 - v * v,),

@@ -59,6 +59,7 @@ class DenseCudaProgram:
     code: str
     numbers: int
     levels: int
+    has_limits: ClassVar[bool] = False
     kernels: ClassVar[str] = "pararnn_solvers.compiled.cuda_dense_shooting"
     shooting: ClassVar[str] = "pararnn_solvers.compiled.cuda_dense_shooting"
 

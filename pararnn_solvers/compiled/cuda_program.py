@@ -35,8 +35,8 @@ from pararnn_solvers.autodiff.trace.graph import Node
 from pararnn_solvers.autodiff.trace.inputs import Input
 from pararnn_solvers.autodiff.trace.source import Dialect, source
 from pararnn_solvers.autodiff.trace.tracing import trace
+from pararnn_solvers.compiled.addresses import Place
 from pararnn_solvers.compiled.program import Program
-from pararnn_solvers.compiled.transfers import Place
 from pararnn_solvers.errors import NotTraceable
 from pararnn_solvers.linear import cuda
 
@@ -95,6 +95,11 @@ class CudaProgram(Program):
     shooting: ClassVar[str] = "pararnn_solvers.compiled.cuda_shooting"
     gradients: ClassVar[str] = "pararnn_solvers.compiled.cuda_kernels"
     wavefront: ClassVar[str] = "pararnn_solvers.compiled.cuda_wavefront"
+
+    @property
+    def has_limits(self) -> bool:
+        """No: CUDA's functions are those of C, whatever the argument."""
+        return False
 
     def with_parameters(self, theta: Any) -> CudaProgram:
         """Return the same program with the values of other parameters, on the current device."""

@@ -223,7 +223,7 @@ def join(
     finite = not (spoiled or diverged.any())
     before = [first.get()] if norms is None else norms
     shot = np.stack([*before, residual])
-    return Shot(shot, settled & ~diverged, diverged, spent, finite)
+    return Shot(shot, np.ones(B, int), settled & ~diverged, diverged, spent, finite)
 
 
 def shoot_newton(
@@ -251,6 +251,7 @@ def shoot_newton(
     k, n, P = program.k, program.n, chunks.P
     tangents = xp.empty((P, B, k, k, n), h.dtype)
     norms: list[Array] = []
+    n_iter = np.zeros(B, int)
     for i in range(max_iter + 1):
         chunks.sweep(tangents)
         ends = chunks.ends[:-1]
@@ -261,8 +262,10 @@ def shoot_newton(
         open_ = ~joined & xp.isfinite(norm)
         if i == max_iter or not bool(open_.any()):
             break
+        n_iter += arrays.on_host(open_)
         change = scan(tangents[:-1], jump)
         chunks.starts[1:] = xp.where(open_[:, None], chunks.starts[1:] + change, chunks.starts[1:])
     evaluations = len(norms) * T * B
     # In place of the last jump there will be the residual of what is returned.
-    return join(chunks, norms[:-1], evaluations, NEWTON_SHARE * atol, NEWTON_SHARE * rtol)
+    shot = join(chunks, norms[:-1], evaluations, NEWTON_SHARE * atol, NEWTON_SHARE * rtol)
+    return shot._replace(n_iter=n_iter)

@@ -26,7 +26,7 @@ from pararnn_solvers.autodiff.trace.stages import Stage, Stored, cut
 from pararnn_solvers.compiled import dense_product
 from pararnn_solvers.compiled.cache import digest, keep
 from pararnn_solvers.compiled.dense_rows import greatest, retire
-from pararnn_solvers.compiled.vector_math import FUNCTIONS
+from pararnn_solvers.compiled.vector_math import FUNCTIONS, LIMITED
 from pararnn_solvers.errors import NotTraceable
 from pararnn_solvers.linear.jit import jitted
 from pararnn_solvers.linear.simd import widest
@@ -79,6 +79,11 @@ class DenseProgram:
     def reads_drives(self) -> bool:
         """Whether the kernel reads x itself, not only products of it."""
         return _reader(self.trace, self.stages) is not None
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether it calls functions that are NaN where NumPy's are not: for large arguments."""
+        return any(name in LIMITED for stage in self.stages for name in stage.code.functions)
 
     @property
     def in_step(self) -> list[tuple[int, Product]]:

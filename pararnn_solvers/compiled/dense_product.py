@@ -27,8 +27,8 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from pararnn_solvers.compiled.addresses import prefetch
 from pararnn_solvers.compiled.arithmetic import Emit, broadcast
-from pararnn_solvers.compiled.transfers import prefetch
 from pararnn_solvers.linear.simd import BYTES, VectorType
 from pararnn_solvers.typing import Array
 

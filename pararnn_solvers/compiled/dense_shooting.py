@@ -53,6 +53,11 @@ class Shot(NamedTuple):
     evaluations: int
     finite: bool = False
 
+    @property
+    def n_iter(self) -> Array:
+        """One for each sequence, as for all chunks that run until they meet; shape (batch,)."""
+        return np.ones(len(self.joined), int)
+
 
 def shoot_dense(
     program: DenseProgram,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import linecache
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,7 @@ from pararnn_solvers.autodiff.trace.graph import Node, reachable
 from pararnn_solvers.autodiff.trace.source import Dialect, source
 from pararnn_solvers.autodiff.trace.tracing import Input, Trace, trace
 from pararnn_solvers.compiled import cache, rounding, vector_math
-from pararnn_solvers.compiled.transfers import Place
+from pararnn_solvers.compiled.addresses import Place
 from pararnn_solvers.compiled.vectors import full, select
 from pararnn_solvers.errors import NotTraceable
 from pararnn_solvers.linear import alignment
@@ -94,6 +95,12 @@ class Program:
         """Operations of arithmetic that the step of a channel takes, at least 1."""
         nodes = [node for node in reachable(self.trace.outputs) if node.args]
         return sum(FUNCTION if node.op in FUNCTIONS else 1.0 for node in nodes) or 1.0
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether it calls functions that are NaN where NumPy's are not: for large arguments."""
+        called = (rf"\b{name}\(" for name in vector_math.LIMITED)
+        return any(re.search(call, self.step_source) for call in called)
 
     @cached_property
     def drives(self) -> tuple[Input, ...]:

@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from pararnn_solvers.compiled.addresses import Place
 from pararnn_solvers.compiled.arithmetic import magnitude
 from pararnn_solvers.compiled.reductions import spoil
-from pararnn_solvers.compiled.transfers import Place, row_prefetcher, row_reader, row_writer
+from pararnn_solvers.compiled.transfers import row_prefetcher, row_reader, row_writer
 from pararnn_solvers.compiled.vectors import all_true, blank, full
 from pararnn_solvers.linear.jit import inlined
 from pararnn_solvers.linear.simd import store, width

@@ -33,8 +33,10 @@ class Shot(NamedTuple):
 
     Attributes
     ----------
-    norms : array, shape (n_iter + 1, batch)
+    norms : array, shape (max(n_iter) + 1, batch)
         Greatest jump between chunks, and at the end the residual of the states.
+    n_iter : array of int, shape (batch,)
+        Iterations of each sequence: corrections, or one for chunks that run until they meet.
     joined : array of bool, shape (batch,)
         Whether every residual of a sequence is within the tolerance.
     diverged : array of bool, shape (batch,)
@@ -46,6 +48,7 @@ class Shot(NamedTuple):
     """
 
     norms: Array
+    n_iter: Array
     joined: Array
     diverged: Array
     evaluations: int
@@ -173,8 +176,8 @@ def shoot(
             residual = np.where(settled, residual, jumps(true, starts))
             residual[diverged] = np.nan
             finite = chunks.finite and not diverged.any()
-            shot = np.stack([*norms, residual])
-            return Shot(shot, settled & ~diverged, diverged, evaluations, finite)
+            once, shot = np.ones(B, int), np.stack([*norms, residual])
+            return Shot(shot, once, settled & ~diverged, diverged, evaluations, finite)
         starts = np.where(changed[:, None], true, starts)
         taken, left = chunks.meet(alignment.copy(starts), SHARE * atol, SHARE * rtol)
         residual = np.maximum(residual, left)
@@ -227,6 +230,7 @@ def shoot_newton(
     starts = first_guess(h0, P, guess)
     identity = np.broadcast_to(np.eye(k, dtype=h.dtype)[:, :, None], (P, B, k, k, n))
     norms: list[Array] = []
+    n_iter = np.zeros(B, int)
     for i in range(max_iter + 1):
         carry = alignment.copy(np.concatenate([starts, identity.reshape(P, B, k * k * n)], axis=-1))
         chunks.sweep(carry)
@@ -245,10 +249,11 @@ def shoot_newton(
         with np.errstate(all="ignore"):
             change = scan(blocks, np.ascontiguousarray(jump))
         starts[1:, open_] += change[:, open_]
+        n_iter += open_
     _, _, diverged = joints(h0, ends, starts)
     norms[-1] = residual
-    finite = chunks.finite and bool(joined.all())
-    return Shot(np.stack(norms), met & ~diverged, diverged, len(norms) * T * B, finite)
+    finite, taken = chunks.finite and bool(joined.all()), len(norms) * T * B
+    return Shot(np.stack(norms), n_iter, met & ~diverged, diverged, taken, finite)
 
 
 def seams(
@@ -278,29 +283,42 @@ def shoot_either(
 ) -> Shot:
     """Fill ``h`` by the first of two ways, and the sequences that it leaves by the second.
 
-    The second begins at the guess again, in the row of `norms` where the first ended.
+    The second begins at the guess again, in the row of `norms` where the first left a sequence.
 
     Parameters
     ----------
     ways : pair of callables
         From ``(x, h0, h, guess, max_iter)`` to a :class:`Shot`, on the host or on a device.
     max_iter : int
-        Most iterations of both; at least one, which is what chunks take that run until they meet.
+        Most iterations of a sequence in both; at least one, which is what chunks take that run
+        until they meet.
     """
     first, second = ways
     shot = first(x, h0, h, guess, max_iter)
-    left, more = ~(shot.joined | shot.diverged), max_iter - (len(shot.norms) - 1)
-    if not left.any() or more < 1:
+    left = ~(shot.joined | shot.diverged) & (shot.n_iter < max_iter)
+    if not left.any():
         return shot
     rest = arrays.positions(left, h)
     h_left = np.ascontiguousarray(h[:, rest], like=h)
     few, guess = (None if a is None else a[:, rest] for a in (x, guess))
+    more = max_iter - int(shot.n_iter[left].max())  # if the second counts, all have taken one
     other = second(few, h0[rest], h_left, guess, more)
     h[:, rest] = h_left
-    further = np.repeat(shot.norms[-1:], len(other.norms) - 1, axis=0)
-    norms = np.concatenate([shot.norms, further])
-    norms[len(shot.norms) - 1 :, left] = other.norms
-    joined, diverged = shot.joined.copy(), shot.diverged.copy()
+    n_iter, joined, diverged = (a.copy() for a in (shot.n_iter, shot.joined, shot.diverged))
+    n_iter[left] += other.n_iter
     joined[left], diverged[left] = other.joined, other.diverged
+    norms = account(shot, left, other.norms, n_iter.max())
     evaluations = shot.evaluations + other.evaluations
-    return Shot(norms, joined, diverged, evaluations, shot.finite and other.finite)
+    return Shot(norms, n_iter, joined, diverged, evaluations, shot.finite and other.finite)
+
+
+def account(shot: Shot, left: Array, further: Array, n_iter: int) -> Array:
+    """Return the norms of sequences of which some went on, each from the row where it was left."""
+    rows = np.arange(n_iter + 1)[:, None]
+    norms: Array = np.take(shot.norms, rows[:, 0], axis=0, mode="clip")
+    later = rows - shot.n_iter[left]
+    column = np.arange(further.shape[1])
+    norms[:, left] = np.where(
+        later < 0, norms[:, left], further[np.clip(later, 0, len(further) - 1), column]
+    )
+    return norms

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from pararnn_solvers.compiled import cache
+from pararnn_solvers.compiled.addresses import Place
 from pararnn_solvers.compiled.reductions import spoil
 from pararnn_solvers.compiled.row_kernels import Places, close, components
 from pararnn_solvers.compiled.transfers import (
-    Place,
     row_prefetcher,
     splat_reader,
     tile_reader,

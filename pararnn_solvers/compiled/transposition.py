@@ -10,8 +10,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from pararnn_solvers.compiled.addresses import Address
 from pararnn_solvers.compiled.arithmetic import Emit
-from pararnn_solvers.compiled.transfers import Address
 from pararnn_solvers.linear.simd import VectorType
 
 

@@ -76,6 +76,7 @@ def sqrt(x: Any) -> Any:
     return root(x)
 
 
+LIMITED = ("cos", "sin")  # NaN for large arguments
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "cos": cos,
     "erf": erf,

@@ -197,8 +197,7 @@ class Probe:
 
     def solve(self, method: Newton, steps: int) -> Solution:
         """Solve the first few steps, from the default guess."""
-        everyone = np.ones(self.system.shape[1], bool)
-        part = self.system.part(self.system.h0[None], 0, steps, everyone)
+        part = self.system.part(self.system.h0[None], 0, steps)
         # As many iterations as there are steps are enough, unless a state overflows.
         return method.solve(part, None, self.scan, Stopping(max_iter=self.steps))
 

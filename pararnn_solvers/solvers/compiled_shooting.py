@@ -56,8 +56,8 @@ class CompiledShooting:
         else:
             shot = self.shoot(system, h, guess, scan, stopping)
         system.tally.steps += shot.evaluations
-        spent = len(shot.norms) > stopping.max_iter
-        status = np.full(h.shape[1], Status.MAX_ITER if spent else Status.STALLED, object)
+        status = np.full(h.shape[1], Status.STALLED, object)
+        status[shot.n_iter >= stopping.max_iter] = Status.MAX_ITER
         status[shot.joined] = Status.CONVERGED
         if not shot.finite:
             system.tally.suspect = True
@@ -81,7 +81,8 @@ class CompiledShooting:
         if not h.size or S >= T:
             every = np.ones(B, bool)
             finite = kernels_of(program).rollout(program, system.x, system.h0, h)
-            return Shot(np.zeros((1, B), h.dtype), every, ~every, T * B, finite)
+            norms, none = np.zeros((1, B), h.dtype), np.zeros(B, int)
+            return Shot(norms, none, every, ~every, T * B, finite)
         here = importlib.import_module(program.shooting)
         forgets = self.forgets
         if forgets is None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from pararnn_solvers import arrays
 from pararnn_solvers.bidiagonal import BlockBidiagonal
+from pararnn_solvers.lazy import cached_property
 from pararnn_solvers.solvers.stopping import max_norm
 from pararnn_solvers.system import System, kernels_of
 from pararnn_solvers.typing import Array

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from pararnn_solvers.memory import blocks_memory, require_memory
 from pararnn_solvers.solvers.iterate import Iterate
 from pararnn_solvers.solvers.linearization import exact
@@ -28,7 +26,7 @@ def required_memory(system: System, method: Any) -> int:
     states = math.prod(system.shape) * system.h0.itemsize
     if not isinstance(method, Newton) or 0 in system.shape:
         return TRAJECTORIES * states
-    first = system.part(system.h0[None], 0, 1, np.ones(system.shape[1], bool))
+    first = system.part(system.h0[None], 0, 1)
     if method.linearization is exact:  # and need not be evaluated
         blocks = blocks_memory(first)
     else:

@@ -26,7 +26,7 @@ def rollout_system(system: System, h: Array, start: int = 0) -> bool:
     Cost: T - start calls of `step`, each on one state a sequence; or one kernel.
     """
     if system.is_compiled:
-        rest = system.part(h, start, len(h), np.ones(h.shape[1], bool)) if start else system
+        rest = system.part(h, start, len(h))
         system.count(h[start:])
     if system.dense is not None:
         rollout_dense = kernels_of(system.dense).rollout_dense

@@ -88,7 +88,7 @@ class Residual(NamedTuple):
 def residual(slab: System, h: Array, step: int, stopping: Stopping) -> Residual:
     """Return the residual of one step; of none, if there are no more."""
     states = h[step : step + 1]
-    one = slab.part(h, step, step + len(states), np.ones(h.shape[1], bool))
+    one = slab.part(h, step, step + len(states))
     norm = max_norm(one.residual(states))
     met = (norm <= stopping.tolerance(states)).all(axis=0)
     return Residual(arrays.on_host(arrays.greatest(norm, axis=0)), arrays.on_host(met))
@@ -110,7 +110,7 @@ def run_again(slab: System, h: Array, before: Residual, stopping: Stopping) -> R
     start, length = 0, FIRST_PIECE
     while True:
         stop = min(start + length, len(h))
-        rollout_system(slab.part(h, start, stop, np.ones(h.shape[1], bool)), h[start:stop])
+        rollout_system(slab.part(h, start, stop), h[start:stop])
         if stop == len(h):
             finite = finite_sequences(h)
             return Residual(np.where(finite, 0.0, np.nan), finite)

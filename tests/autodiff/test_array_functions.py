@@ -104,7 +104,14 @@ SELECTIONS = {
 }
 LINEAR = {
     np.cumsum: [(row(np.cumsum, i), A) for i in (None, 0, -1)],
-    np.diff: [(np.diff, A), (row(np.diff, 2, 0), A), (row(np.diff, 0), A)],
+    np.diff: [
+        (np.diff, A),
+        (row(np.diff, 2, 0), A),
+        (row(np.diff, 0), A),
+        (row(np.diff, prepend=2.0), A),
+        (row(np.diff, 2, 1, append=3.0), A),
+        (lambda a, b: np.diff(a, axis=-2, prepend=b[:, :2], append=b[:, :1]), A, B),
+    ],
     np.roll: [
         (row(np.roll, 1, -1), A),
         (row(np.roll, (1, 2), axis=(0, 1)), A),
@@ -264,7 +271,7 @@ def test_a_stable_sort_keeps_the_order_of_equals():
 
 def test_no_differences_are_the_array_itself():
     h = Dual(V.copy(), np.eye(6))
-    assert np.diff(h, 0) is h
+    assert np.diff(h, 0) is h and np.diff(h, 0, prepend=1.0) is h
 
 
 def test_a_diagonal_shows_what_is_written_later(check):

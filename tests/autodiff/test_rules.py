@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import special
 
 from pararnn_solvers import functions
-from pararnn_solvers.autodiff import RULES, Dual, tangent_of
+from pararnn_solvers.autodiff import RULES, Dual, tangent_of, value_of
 
 ANY = (-3.0, 3.0)
 POSITIVE = (0.2, 4.0)
@@ -107,6 +107,21 @@ def test_rule_equals_the_reference(name, check):
     for shapes in SHAPES:
         arrays = [sample(rng, d, s) for d, s in zip(domains, (*shapes, shapes[1]), strict=False)]
         check(function, *arrays, analytic=analytic, rtol=2e-12 if analytic else 1e-8)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if len(CASES[name][1]) > 1])
+def test_truths_beside_a_state_are_numbers(name):
+    function, domains, _ = CASES[name]
+    rng, truths = np.random.default_rng(3), np.array([True, False, True])
+    for i in range(len(domains)):
+        args = [Dual(sample(rng, d, 3), rng.normal(size=(2, 3))) for d in domains]
+        args[i] = truths
+        with np.errstate(all="ignore"):
+            out = function(*args)
+            args[i] = truths.astype(float)
+            expected = function(*args)
+        np.testing.assert_array_equal(value_of(out), value_of(expected))
+        np.testing.assert_array_equal(tangent_of(out, 2), tangent_of(expected, 2))
 
 
 @pytest.mark.parametrize("name", CONSTANT)

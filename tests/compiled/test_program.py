@@ -6,8 +6,8 @@ import pytest
 import pararnn_solvers as prs
 from pararnn_solvers import functions
 from pararnn_solvers.compiled import numba_kernels as kernels
+from pararnn_solvers.compiled.addresses import Place
 from pararnn_solvers.compiled.program import FUNCTIONS, compile_source, program
-from pararnn_solvers.compiled.transfers import Place
 from pararnn_solvers.errors import NotTraceable
 from tests.compiled.cases import cell, diagonal, program_of
 from tests.test_sensitivities import assert_close

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import pararnn_solvers as prs
 from pararnn_solvers.compiled import shooting, shooting_policy
 from pararnn_solvers.linear import load
+from pararnn_solvers.solvers.compiled_shooting import CompiledShooting
 from tests.compiled.cases import FAMILIES, cell, diagonal, program_of, system_of
 from tests.strategies import (
     SEEDS,
@@ -234,6 +235,32 @@ def test_jumps_are_corrected_until_f_makes_no_large_residual_of_them():
         assert (shot.joined == enough).all()
         assert ((residual_of(case, h) <= 1e-6) == enough).all()
         assert enough or len(shot.norms) == limit + 1
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 6, 14, 100])
+@pytest.mark.parametrize("forgets", [True, False])
+def test_how_a_sequence_ends_does_not_depend_on_the_others(forgets, limit):
+    """One overflows and is left to the other way, one takes many corrections, one a single one."""
+    x = np.ones((400, 3, 3)) * [1.0, 0.1, 0.0]
+    x[..., 2] = np.random.default_rng(0).standard_normal((400, 3))
+    for b, lever in enumerate([1e13, 1e7]):
+        x[::10, b], x[1::10, b] = [lever, 0, 0], [1 / lever, 0, 0]
+    x[:, 2, 1] = 0
+    options = {"method": CompiledShooting(10, forgets), "max_iter": limit, "compiled": True}
+
+    def ends(x):
+        case = Case(prs.Recurrence(lever_step, block_size=1), x, np.zeros((x.shape[1], 1)), None,
+                    400, np.nan)  # fmt: skip
+        return attempt(case, atol=1e-6, rtol=0.0, **options)
+
+    together, alone = ends(x), [ends(x[:, b : b + 1]) for b in range(3)]
+    assert together.sequence_status.tolist() == [solution.status for solution in alone]
+    assert together.n_iter == max(solution.n_iter for solution in alone) <= limit
+    for b, solution in enumerate(alone):
+        first = min(solution.n_iter, 5)  # rounding grows later on
+        norms, own = together.residual_norms[:, b], solution.residual_norms[:, 0]
+        np.testing.assert_allclose(norms[:first], own[:first], rtol=1e-6)
+        assert not np.ptp(norms[solution.n_iter :]) > 1e-6  # it rests, or is NaN
 
 
 def squares(h, x, _):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import pararnn_solvers as prs
@@ -59,10 +59,20 @@ def assert_is_rollout(problem, h):
     assert np.all(np.abs(h - expected) <= allowed(problem, expected))
 
 
+def is_defined_far_away(problem):
+    x = None if problem.x is None else problem.x[0]
+    far = 1e3 * np.ones_like(problem.h0)
+    with np.errstate(all="ignore"):
+        values = [problem.recurrence.step(h, x, problem.theta) for h in (far, -far)]
+    return np.isfinite(values).all()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_contractive_problems_are_solved_by_every_method(method):
     @given(ours.contractive_problems())
     def check(problem):
+        if method == "picard":  # its sums leave the states for which a step is drawn
+            assume(is_defined_far_away(problem))
         assert_is_rollout(problem, solve(problem, method=METHODS[method], max_iter=200).h)
 
     check()

@@ -71,7 +71,7 @@ class Context(NamedTuple):
         if self.lift is not None and value.ndim:
             return self.lift(value)
         channel = None
-        if n > 1 and value.ndim and value.shape[-1] and value.shape[-1] % n == 0:
+        if n > 1 and value.ndim and value.shape[-1] % n == 0:
             channel = value.ndim - 1
             value = self._first_channel(value)
         refuse_large(value.shape, "an array of constants")
@@ -81,8 +81,9 @@ class Context(NamedTuple):
 
     def _first_channel(self, value: Any) -> Any:
         """One channel of an array (..., r*n) that is the same in all."""
-        parts = value.reshape(*value.shape[:-1], -1, self.channels)
-        if not np.array_equal(parts, np.broadcast_to(parts[..., :1], parts.shape), equal_nan=True):
+        n = self.channels
+        parts = value.reshape(*value.shape[:-1], value.shape[-1] // n, n)
+        if len({part.tobytes() for part in np.moveaxis(parts, -1, 0)}) > 1:
             raise NotTraceable(
                 f"step uses an array of shape {value.shape} which differs between channels and is "
                 "not part of theta; pass it in theta"
@@ -155,6 +156,10 @@ class Traced(ArrayMethods, NDArrayOperatorsMixin):
             result = getattr(ufunc, method)(*args, **kwargs)
             if not isinstance(out[0], Traced):
                 raise NotTraceable(_NUMBER)
+            if out[0].dtype == bool != result.dtype:
+                raise NotTraceable(
+                    f"step writes what numpy.{ufunc.__name__} gives into truth values"
+                )
             out[0][...] = result
             return out[0]
         name = ufunc.__name__

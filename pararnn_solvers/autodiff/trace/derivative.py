@@ -29,7 +29,7 @@ def forward(outputs: Sequence[Node], inputs: Sequence[Node]) -> list[list[Node]]
     ----------
     outputs : sequence of Node, length q
     inputs : sequence of Node, length p
-        Inputs of the graph.
+        Inputs of the graph, or others that are no truth values.
 
     Returns
     -------
@@ -61,8 +61,6 @@ def _tangents(
     """Return the derivatives by ``seed`` of the nodes which depend on it."""
     tangents = {seed.id: graph.constant(1.0)}
     for node in order:
-        if node.id == seed.id or node.boolean:
-            continue
         moving = [i for i, arg in enumerate(node.args) if arg.id in tangents]
         if not moving:
             continue
@@ -89,6 +87,7 @@ def reverse(
     ----------
     outputs, adjoints : sequences of Node, length q
     inputs : sequence of Node, length p
+        Inputs of the graph.
 
     Returns
     -------
@@ -99,8 +98,7 @@ def reverse(
     Cost: one pass over the graph, whatever the number of inputs.
     """
     order = reachable(outputs)
-    wanted = {node.id for node in inputs}
-    active = set(wanted)
+    active = {node.id for node in inputs}
     for node in order:
         if any(arg.id in active for arg in node.args):
             active.add(node.id)
@@ -109,7 +107,7 @@ def reverse(
         _accumulate(totals, out, _Adjoint(adjoint))
     partials: dict[tuple[int, int], Any] = {}
     for node in reversed(order):
-        if node.id not in totals or node.id in wanted or node.boolean:
+        if node.id not in totals or node.boolean:
             continue
         for i, arg in enumerate(node.args):
             if arg.id in active:

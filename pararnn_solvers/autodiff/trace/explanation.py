@@ -42,8 +42,9 @@ class Explanation:
     kernels: str = ""
 
     def __str__(self) -> str:
-        if self.trace is None or self.step is None or self.linearization is None:
+        if not self.traced:
             return f"not traced: {self.reason}\n{self.kernels}".rstrip()
+        assert self.trace is not None and self.step is not None and self.linearization is not None
         n, k = self.trace.channels, len(self.trace.states)
         lines = [
             f"traced: {k} component(s) in each of {n} channel(s), {self.trace.dtype}",

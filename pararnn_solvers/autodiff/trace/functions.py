@@ -60,11 +60,8 @@ def _to_cells(tree: Any) -> Any:
 
 
 def _from_cells(context: Context, value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return type(value)(_from_cells(context, part) for part in value)
     cells = as_cells(value)
     refuse_large(cells.shape, "an array")
-    cells = cells if cells.dtype == object else cells.astype(object)
     if cells.flags.writeable:  # plain numbers that joined the nodes
         cells.flat = context.graph.alike(context.graph.lift(entry) for entry in cells.ravel())
     return Traced(context, cells)
@@ -89,13 +86,31 @@ def by_cells(function: Any, numbers: bool = False) -> Callable[..., Any]:
 
 
 for _function in (
-    *(np.roll, np.flip, np.flipud, np.fliplr, np.rot90, np.repeat, np.tile, np.take, np.diag),
-    *(np.diagonal, np.diff, np.dot, np.vdot, np.inner, np.outer, np.tensordot),
-    *(np.vstack, np.hstack, np.dstack, np.column_stack, np.append, np.broadcast_to, np.kron),
+    *(np.roll, np.flip, np.flipud, np.fliplr, np.rot90, np.repeat, np.tile, np.take, np.kron),
+    *(np.diagonal, np.dot, np.vdot, np.inner, np.outer, np.tensordot),
+    *(np.vstack, np.hstack, np.dstack, np.column_stack, np.append, np.broadcast_to),
 ):
     ARRAY_FUNCTIONS[_function] = by_cells(_function)
 for _function in (np.cumsum, np.trace):
     ARRAY_FUNCTIONS[_function] = by_cells(_function, numbers=True)  # which count what is true
+
+
+@implements(np.diag)
+def _diag(v: Any, k: int = 0) -> Any:
+    out = by_cells(np.diag)(v, k)  # numbers, as zeros join the nodes
+    return out != 0 if v.dtype == bool else out
+
+
+@implements(np.diff)
+def _diff(a: Any, n: int = 1, axis: int = -1, **ends: Any) -> Any:
+    if ends:  # of truth values these are refused, as nothing is subtracted from them
+        return by_cells(np.diff)(a, n, axis, **ends)
+    change, rows = np.not_equal if a.dtype == bool else np.subtract, np.moveaxis(a, axis, 0)
+    for _ in range(n):
+        rows = change(rows[1:], rows[:-1])
+    return np.moveaxis(rows, 0, axis)
+
+
 # --- shapes ------------------------------------------------------------------------------------
 
 

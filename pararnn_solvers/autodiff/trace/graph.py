@@ -41,12 +41,12 @@ _BITWISE = {
     "bitwise_xor": "logical_xor",
     "invert": "logical_not",
 }
-_OF_TRUTHS = {  # as NumPy does
-    "add": "logical_or",
-    "maximum": "logical_or",
-    "multiply": "logical_and",
-    "minimum": "logical_and",
+_OF_TRUTHS = {  # what NumPy does to truth values alone
+    **dict.fromkeys(("add", "maximum", "fmax"), "logical_or"),
+    **dict.fromkeys(("multiply", "minimum", "fmin"), "logical_and"),
+    "absolute": "absolute",
 }
+_OF_NUMBERS = PREDICATES | {"divide"}  # to which truth values are 0 and 1
 
 
 class Node(NDArrayOperatorsMixin):
@@ -92,6 +92,10 @@ class Node(NDArrayOperatorsMixin):
 
     def __bool__(self) -> bool:
         raise NotTraceable(TRUTH)
+
+    def conjugate(self) -> Node:
+        """Return the node itself, which is real: ``np.vdot`` of arrays of objects asks."""
+        return self
 
     def __hash__(self) -> int:
         return self.id
@@ -151,16 +155,7 @@ class Graph:
             name = _BITWISE[name]
         if name != "where" and name not in RULES:
             raise NotTraceable(f"{name} has no derivative rule")
-        if name == "where":
-            nodes = (self._truth(nodes[0]), *nodes[1:])
-            if not nodes[1].boolean or not nodes[2].boolean:
-                nodes = (nodes[0], self.number(nodes[1]), self.number(nodes[2]))
-        elif name in CONNECTIVES:
-            nodes = tuple(self._truth(node) for node in nodes)
-        elif name in _OF_TRUTHS and all(node.boolean for node in nodes):
-            name = _OF_TRUTHS[name]
-        else:
-            nodes = tuple(self.number(node) for node in nodes)
+        name, nodes = self._converted(name, nodes)
         if all(node.op == "constant" for node in nodes):
             return self.constant(evaluate_constant(name, nodes))
         simpler = SIMPLIFY[name](*nodes) if name in SIMPLIFY else None
@@ -169,6 +164,19 @@ class Graph:
         if name in COMMUTATIVE:
             nodes = tuple(sorted(nodes, key=_canonical_order))
         return self._intern(name, nodes)
+
+    def _converted(self, name: str, nodes: tuple[Node, ...]) -> tuple[str, tuple[Node, ...]]:
+        """Return an operation and its operands as truths or numbers, as NumPy converts them."""
+        if name == "where":
+            condition, *branches = nodes
+            return name, (self._truth(condition), *self.alike(branches))
+        if name in CONNECTIVES:
+            return name, tuple(self._truth(node) for node in nodes)
+        if name in _OF_NUMBERS or not all(node.boolean for node in nodes):
+            return name, tuple(self.number(node) for node in nodes)
+        if name not in _OF_TRUTHS:  # an error in NumPy, or integers, or of half precision
+            raise NotTraceable(f"{name} of truth values alone; make numbers of them by astype")
+        return _OF_TRUTHS[name], nodes
 
     def number(self, node: Node) -> Node:
         """Return 1 for true and 0 for false; numbers stay."""
@@ -231,5 +239,5 @@ def _canonical_order(node: Node) -> tuple[bool, int]:
 
 def _is_boolean(op: str, args: tuple[Node, ...], value: Any) -> bool:
     if op == "where":
-        return args[1].boolean and args[2].boolean
+        return all(arg.boolean for arg in args)
     return op in PREDICATES or isinstance(value, bool)

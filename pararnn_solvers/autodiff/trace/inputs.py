@@ -91,7 +91,7 @@ def _leaf(
     context: Context, path: str, leaf: int, shape: tuple[int, ...], names: set[str]
 ) -> Traced:
     n = context.channels
-    per_channel = n > 1 and len(shape) > 0 and shape[-1] > 0 and shape[-1] % n == 0
+    per_channel = n > 1 and len(shape) > 0 and shape[-1] % n == 0
     extent = (*shape[:-1], shape[-1] // n) if per_channel else shape
     channels = n if per_channel else 0
 

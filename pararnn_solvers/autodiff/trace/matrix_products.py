@@ -93,7 +93,7 @@ class Products:
         for node in reachable(nodes):
             if isinstance(node.value, Column):
                 before = self.made[node.value.product].level
-                level = max(level, before + 1 if before else 0)
+                level = max(level, before + (before > 0))
             elif node.op == "input":
                 level = max(level, int(node.value.group == "h"))
         return level
@@ -107,8 +107,8 @@ class Products:
         levels = [self.level([node]) for node in operand]
         if min(levels) == 0 < max(levels):  # part of it can be done before
             parts = []
-            for fixed in (True, False):
-                chosen = [i for i, level in enumerate(levels) if (level == 0) == fixed]
+            fixed = [i for i, level in enumerate(levels) if not level]
+            for chosen in (fixed, [i for i, level in enumerate(levels) if level]):
                 slices = [matrix[i * channels : (i + 1) * channels] for i in chosen]
                 rows: Any = np.concatenate(slices)
                 parts.append(self.multiply([operand[i] for i in chosen], channels, rows))
@@ -171,14 +171,14 @@ def _matmul(a: Any, b: Any) -> Any:
     if isinstance(b, Weight):
         return _times_matrix(a, b)
     if a.ndim == 1:
-        return _times_matrix(b.T if b.ndim < 3 else np.swapaxes(b, -1, -2), a)
+        return _times_matrix(b if b.ndim == 1 else np.swapaxes(b, -1, -2), a)
     transposed = np.swapaxes(a, -1, -2)
     if b.ndim == 1:
         return _times_matrix(b, transposed)
     return np.swapaxes(_times_matrix(np.swapaxes(b, -1, -2), transposed), -1, -2)
 
 
-def _times_matrix(a: Traced, W: Weight) -> Any:
+def _times_matrix(a: Traced, W: Any) -> Any:
     """Return ``a @ W``, of which the entries are new inputs."""
     if W.ndim == 1:
         return _times_matrix(a, W[:, None])[..., 0]
@@ -190,6 +190,8 @@ def _times_matrix(a: Traced, W: Weight) -> Any:
         return reduce(np.add, [part @ W[..., i:j, :] for part, i, j in parts])
     if a.ndim == 1:
         return _times_matrix(a[None], W)[..., 0, :]
+    if a.dtype == W.dtype == bool:
+        raise NotTraceable("step multiplies truth values by a matrix of truth values")
     context, n = a.context, a.context.channels
     if a.channel not in (None, a.ndim - 1):
         raise NotTraceable("step multiplies by a matrix along another axis than the channels")
@@ -199,9 +201,10 @@ def _times_matrix(a: Traced, W: Weight) -> Any:
     operands = np.broadcast_to(a.cells, (*lead, a.cells.shape[-1]))
     per_channel = W.shape[-1] % n == 0
     cells = np.empty((*lead, W.shape[-1] // (n if per_channel else 1)), object)
-    matrices = W if W.ndim == 2 else np.broadcast_to(W, (*lead[:-1], *W.shape[-2:]))
+    if W.ndim > 2:
+        W = np.broadcast_to(W, (*lead[:-1], *W.shape[-2:]))
     for index in np.ndindex(lead):
-        matrix = W if W.ndim == 2 else matrices[index[:-1]]
+        matrix = W if W.ndim == 2 else W[index[:-1]]
         operand = operands[index].tolist()
         channels = 0 if a.channel is None else n
         cells[index] = W.tape.products.multiply(operand, channels, matrix)
@@ -217,17 +220,14 @@ def _dot(a: Any, b: Any) -> Any:
 
 
 def _inner(a: Any, b: Any) -> Any:
-    if np.ndim(a) == 0 or np.ndim(b) == 0:
-        return a * b
     return np.dot(a, b.T)
 
 
 def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
-    of_a, of_b = ([-1], [0]) if axes == 1 else axes if isinstance(axes, (list, tuple)) else ([], [])
-    i, j = np.ravel(of_a), np.ravel(of_b)
-    if isinstance(a, Weight) or a.ndim != 1 or len(i) != 1 or len(j) != 1:
+    of_b = np.ravel(axes[1] if isinstance(axes, (list, tuple)) else range(axes)).tolist()
+    if isinstance(a, Weight) or a.ndim != 1 or len(of_b) != 1:
         raise NotTraceable("step calls numpy.tensordot other than over the last axis of the state")
-    return _over_first_axis(a, np.moveaxis(b, int(j[0]), 0))
+    return _over_first_axis(a, np.moveaxis(b, of_b, [0]))
 
 
 def _over_first_axis(a: Any, W: Any) -> Any:
@@ -240,7 +240,7 @@ def _vecmat(a: Any, W: Any) -> Any:
     return np.matmul(a, W)
 
 
-def _einsum(subscripts: Any, *operands: Any, optimize: Any = False) -> Any:
+def _einsum(subscripts: Any, *operands: Any, optimize: Any = None) -> Any:
     """Return the product if one vector is summed with one axis of a matrix."""
     terms, _, output = str(subscripts).replace(" ", "").replace("...", "").partition("->")
     letters = terms.split(",")

@@ -21,11 +21,13 @@ for _name in ("matmul", "vecdot", "matvec", "vecmat"):  # NumPy 2.2 has them all
 
 
 @implements(np.einsum)
-def _einsum(subscripts: Any, *operands: Any, optimize: Any = False) -> Any:
+def _einsum(subscripts: Any, *operands: Any, optimize: Any = None) -> Any:
     context = context_of(operands)
     arrays = [context.array(a) for a in operands]
     if context.lift and any(isinstance(a, np.ndarray) for a in operands):
         return np.einsum(subscripts, *arrays)
+    if all(a.dtype == bool for a in arrays):  # sums of products hold where one is not zero
+        return np.einsum(subscripts, *(a.astype(context.dtype) for a in arrays)) != 0
     if all(a.channel is None for a in arrays):
         return by_cells(np.einsum)(subscripts, *arrays)
     terms, arrow, output = str(subscripts).replace(" ", "").partition("->")
@@ -42,7 +44,8 @@ def _channel_letter(terms: list[str], arrays: list[Traced]) -> str | None:
     for term, a in zip(terms, arrays, strict=True):
         if a.channel is not None:
             after = a.ndim - a.channel  # counted from the end: what the ellipsis covers is open
-            letters.add(term[-after] if after <= len(term) - term.rfind(".") - 1 else None)
+            closed = term.rpartition(".")[2]
+            letters.add(closed[-after] if after <= len(closed) else None)
     letter = letters.pop()
     if letters or letter is None:
         return None
@@ -66,8 +69,8 @@ def _reduction(name: str, function: str) -> Callable[..., Any]:
         cells = a.cells
         for i in sorted(axes, reverse=True):
             cells = as_cells(combine.reduce(cells, axis=i, keepdims=keepdims))
-        before = 0 if keepdims else sum(i < (a.channel or 0) for i in axes)
-        return Traced(a.context, cells, None if a.channel is None else a.channel - before)
+        kept = [i for i in range(a.ndim) if keepdims or i not in axes]
+        return Traced(a.context, cells, None if a.channel is None else kept.index(a.channel))
 
     return implementation
 

@@ -182,7 +182,7 @@ def _within(module: str, packages: tuple[str, ...]) -> bool:
 
 @lru_cache(maxsize=1024)
 def _names(code: CodeType) -> Names:
-    names, reaches_out = dict.fromkeys(code.co_names), False
+    names = dict.fromkeys(code.co_names)
     reaches_out = bool(code.co_exceptiontable) or any(
         i.opname in _REACHES_OUT for i in dis.get_instructions(code)
     )

@@ -82,12 +82,16 @@ def _multiply(a: Node, b: Node) -> Any:
 
 
 def _divide(a: Node, b: Node) -> Any:
-    mantissa, exponent = math.frexp(b.value) if b.is_constant() else (0.0, 0)
-    if abs(mantissa) == 0.5 and abs(exponent) < 100:
-        return a * (1 / b.value)  # a power of two: the product is as exact
+    if b.is_constant() and _is_power_of_two(b.value):
+        return a * (1 / b.value)  # which is as exact
     if b.op == "negative":
         return -(a / b.args[0])
     return -(a.args[0] / b) if a.op == "negative" else None
+
+
+def _is_power_of_two(value: float) -> bool:
+    mantissa, exponent = math.frexp(value)
+    return abs(mantissa) == 0.5 and abs(exponent) < 100
 
 
 def _negative(a: Node) -> Any:
@@ -106,12 +110,12 @@ def _power(a: Node, b: Node) -> Any:
     exponent = b.value
     if exponent == 0.5:
         return np.sqrt(a)  # ufuncs of an instance of Node are typed as Any
-    if exponent != round(exponent) or abs(exponent) > _MAX_POWER:
+    if exponent not in range(-_MAX_POWER, _MAX_POWER + 1):
         return None
     if exponent < 0:
         return 1 / a**-exponent
-    if exponent < 2:
-        return a if exponent else 1
+    if exponent == 0:
+        return 1
     half = a ** (exponent // 2)
     return half * half * a if exponent % 2 else half * half
 
@@ -119,7 +123,7 @@ def _power(a: Node, b: Node) -> Any:
 def _absolute(a: Node) -> Any:
     if a.op == "negative":
         return np.abs(a.args[0])
-    return a if a.op == "absolute" else None
+    return a if a.boolean or a.op == "absolute" else None
 
 
 def _where(condition: Node, a: Node, b: Node) -> Any:

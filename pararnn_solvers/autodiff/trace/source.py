@@ -19,7 +19,8 @@ __all__ = ["PYTHON", "Dialect", "Source", "function_calls", "operation_count", "
 
 WIDTH = 60  # of an expression that is written into another
 
-# Infix operators, and how closely they bind: as in Python, which C's agree with as used here.
+# Infix operators, and how closely they bind: as in Python, which C's agree with as used here. No
+# comparison is an operand of another, since they compare numbers.
 _INFIX = {
     "logical_or": ("|", 2),
     "logical_xor": ("^", 3),
@@ -221,14 +222,11 @@ class _Writer:
         if node.op == "input":
             return str(node.value), _ATOM
         if node.op == "constant":
-            text = self.dialect.literal(node.value, self.dtype)
-            return text, _NEGATIVE if text.startswith("-") else _ATOM
+            return self.dialect.literal(node.value, self.dtype), _ATOM
         if node.op in _INFIX:
             sign, binds = _INFIX[node.op]
-            a, b = node.args
-            # a < b < c would be a chain: comparisons take none on either side.
-            left = self.operand(a, binds + (binds == 1))
-            return f"{left} {sign} {self.operand(b, binds + 1)}", binds
+            left, right = self.operand(node.args[0], binds), self.operand(node.args[1], binds + 1)
+            return f"{left} {sign} {right}", binds
         if node.op == "negative":
             return f"-{self.operand(node.args[0], _NEGATIVE + 1)}", _NEGATIVE
         if node.op == "logical_not":

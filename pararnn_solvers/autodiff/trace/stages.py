@@ -82,18 +82,20 @@ def cut(
         if outputs:
             stages.append(Stage(level, _code(trace, outputs, known, dialect), len(outputs), stored))
             for number, node in enumerate(outputs, stored):
-                if node.args and node.id not in known:
+                if node.args:
                     known[node.id] = trace.graph.input(Stored(f"stored{number}", number))
             stored += len(outputs)
-    last = levels[-1] + 1 if levels else 1
+    last = max(levels, default=0) + 1
     code = _code(trace, trace.outputs, known, dialect)
     stages.append(Stage(last, code, len(trace.outputs), 0))
     return tuple(stages), operands, stored
 
 
 def _is_part_of_state(operand: Sequence[Node]) -> bool:
-    places = [n.value.position[0] if getattr(n.value, "group", "") == "h" else -2 for n in operand]
-    return places == list(range(places[0], places[0] + len(places))) and places[0] >= 0
+    inputs = [node.value for node in operand if getattr(node.value, "group", "") == "h"]
+    places = [place for i in inputs for place in i.position]
+    whole = len(places) == len(operand)
+    return whole and places == list(range(min(places), max(places) + 1))
 
 
 def _shared(outputs: Sequence[Node], later: Sequence[Node], known: dict[int, Node]) -> list[Node]:

@@ -171,7 +171,7 @@ class Tape:
                 needed.add(index)
                 _mapped(
                     lambda p: waiting.append(p.number) if isinstance(p, _Place) else None,
-                    self._calls[index][1:],
+                    self._calls[index],
                 )
         return sorted(needed)
 
@@ -192,9 +192,9 @@ class Weight(Traced):
 
     def __init__(self, tape: Tape, value: Any, place: int) -> None:
         self.tape, self.value, self.place = tape, value, place
-        shape, n = np.shape(value), tape.context.channels
+        shape, n, graph = np.shape(value), tape.context.channels, tape.context.graph
         tape.shapes[place] = shape
-        per_channel = len(shape) > 0 and shape[-1] > 0 and shape[-1] % n == 0
+        per_channel = len(shape) > 0 and shape[-1] % n == 0
         extent = (*shape[:-1], shape[-1] // n) if per_channel else shape
 
         def load() -> Any:
@@ -202,10 +202,9 @@ class Weight(Traced):
             cells = np.empty(extent, object)
             for i in np.ndindex(extent):
                 name = "_".join(map(str, (f"theta{place}", *i)))
-                cells[i] = tape.context.graph.input(
-                    Input(name, "theta", place, i, n if per_channel else 0)
-                )
-            cells.flags.writeable = False
+                node = graph.input(Input(name, "theta", place, i, n if per_channel else 0))
+                # Among the inputs of a program truth values are 0 and 1.
+                cells[i] = graph.apply("not_equal", node, 0.0) if self.dtype == bool else node
             return cells
 
         super().__init__(tape.context, load, len(shape) - 1 if per_channel else None, extent)
@@ -247,11 +246,7 @@ class Weight(Traced):
 
     def astype(self, dtype: Any, **_: Any) -> Any:
         """Convert as NumPy does."""
-
-        def convert(a: Any) -> Any:
-            return (a if hasattr(a, "astype") else np.asarray(a)).astype(dtype)
-
-        return self.tape.call(convert, (self,), {})
+        return self.tape.call(operator.methodcaller("astype", dtype), (self,), {})
 
     def copy(self, order: Any = "C") -> Any:
         """Return the same, as a copy cannot be written to, either."""

@@ -178,9 +178,10 @@ def expressions():
     truths += [apply(name, a < b, c < d) for name in CONNECTIVES]
     numbers = [apply(name, a, b) for name in NUMBERS[:4]]
     numbers += [-(a + b), graph.constant(-3.0), np.where(a < b, c, d), graph.number(a < b)]
+    last = graph.input("e")  # a sum is written in the order in which its terms are met
     for name in (*NUMBERS[:4], *COMPARISONS):
         for inner in numbers:
-            yield from (apply(name, inner, d), apply(name, d, inner))
+            yield from (apply(name, inner, d), apply(name, d, inner), apply(name, inner, last))
     for name in CONNECTIVES:
         for inner in truths:
             yield from (apply(name, inner, c <= d), apply(name, c <= d, inner))
@@ -198,6 +199,13 @@ def test_parentheses_are_those_that_are_needed():
         assert ast.dump(tree) == ast.dump(ast.parse(in_full(node), mode="eval"))
         if node.op != "logical_not" and "if" not in text:  # whose are for other languages
             assert ast.unparse(tree) == text
+
+
+def test_a_choice_has_no_more_parentheses(symbols):
+    a, b = symbols
+    for condition, text in ((a < b, "a < b"), ((a < b) & (b < 2), "(a < b) & (b < 2.0)")):
+        chosen = np.where(condition, a + b, -b)
+        assert source({"f": chosen}, np.float64).lines == (f"f = a + b if {text} else -b",)
 
 
 def test_long_expressions_are_assigned():

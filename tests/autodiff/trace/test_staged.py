@@ -22,13 +22,17 @@ HIGH = RNG.normal(size=(2 * D, D))
 BIAS = RNG.normal(size=D)
 
 
-def check(step, theta, d=D, m=M, other=None):
-    """Assert that the trace equals the step, for the theta it was made with and for another."""
+def check(step, theta, d=D, m=M, other=None, components=1):
+    """Assert that the trace equals the step, for the theta it was made with and for another.
+
+    And that it has the components that the step has, though it would be right with more of them.
+    """
     h, x = RNG.normal(size=(3, 2, d)), None if m is None else RNG.normal(size=(3, 2, m))
     trace = trace_staged(step, h, x, theta)
     for given_theta in [theta] if other is None else [theta, other]:
         expected = step(h, x, given_theta)
         np.testing.assert_allclose(trace.apply(h, x, given_theta), expected, rtol=1e-12, atol=1e-13)
+    assert (trace.components, trace.inputs) == (components, m)
     return trace
 
 
@@ -36,14 +40,14 @@ def check(step, theta, d=D, m=M, other=None):
 def test_the_trace_equals_the_step(name):
     step, d, m, theta = dense(name, np.random.default_rng(1))
     other = dense(name, np.random.default_rng(2))[-1]
-    check(step, theta, d, m, other)
+    check(step, theta, d, m, other, components=d // 6)
 
 
 @given(st.sampled_from(DENSE), st.integers(2, 12), st.integers(1, 13), st.integers(0, 99))
 @settings(deadline=None, max_examples=60)
 def test_the_trace_equals_the_step_for_any_size(name, n, m, seed):
     step, d, m, theta = dense(name, np.random.default_rng(seed), n, m)
-    check(step, theta, d, m)
+    check(step, theta, d, m, components=d // n)
 
 
 WIDE = RNG.normal(size=(3, D, 2 * D))
@@ -99,6 +103,9 @@ WAYS = {
     "an input by state": (lambda h, x, p: (h * (x @ p[1])) @ p[0], [W, V]),
     "an input only": (lambda h, x, V: 0.5 * h + np.tanh(x @ V) @ U, V),
     "an input, narrow": (lambda h, x, p: h @ W + np.tanh(x @ p[0]) @ p[1], [V[:, :3], W[:3]]),
+    "an input by a stack": (
+        lambda h, x, p: h @ p[0] + (x[..., None, None, :] @ p[1]).sum((-3, -2)), [W, STACK[:, :M]]
+    ),
     "an input, a number": (lambda h, x, v: h @ W * (x @ v)[..., None], V[:, 0]),
     "both": (lambda h, x, p: np.concatenate([h, x @ p[1]], axis=-1) @ p[0], [HIGH, V]),
     "with a bias": (
@@ -130,6 +137,12 @@ WAYS = {
     "astype": (lambda h, x, W: (h @ W.astype(np.float64)).astype(W.dtype), W),
     "function of a number": (lambda h, x, p: h @ p[0] * sigmoid(p[1]), [W, 0.5]),
     "a condition": (lambda h, x, W: np.where(h @ W > 0, h, -h), W),
+    "truths of theta": (lambda h, x, p: h @ p[0] * ((h > 0) + (p[1] > 0)), [W, BIAS]),
+    "truths of theta, chosen": (
+        lambda h, x, p: h @ p[0] * ((h > 0) & (p[1] > 0)), [W, BIAS]
+    ),
+    "a product with truths": (lambda h, x, W: (h @ (W > 0)) * ((h > 0) @ W), W),
+    "joined with nothing": (lambda h, x, b: np.concatenate([h, h[..., :0] * b[:0]], -1) * b, BIAS),
     "no product": (lambda h, x, a: a * h, BIAS),
 }  # fmt: skip
 
@@ -206,12 +219,22 @@ def test_a_matrix_times_one_state():
     np.testing.assert_allclose(trace.apply(h, None, W), np.tanh(W @ h), rtol=1e-13)
 
 
+def test_a_vector_times_one_input():
+    h, x, v = RNG.normal(size=D), RNG.normal(size=M), V[:, 0]
+    trace = trace_staged(lambda h, x, v: h * (v @ x), h, x, v)
+    np.testing.assert_allclose(trace.apply(h, x, v), h * (v @ x), rtol=1e-13)
+    assert trace.components == 1
+
+
 def test_what_is_joined_to_be_multiplied_has_the_shape_of_numpy():
     def step(h, x, W):
-        assert np.concatenate([h[None, None], x[None, None]], -1).shape == (1, 1, D + M)
+        joined = np.concatenate([h[None, None], x[None, None]], -1)
+        assert joined.shape == (1, 1, D + 5)  # no component, however the state is cut
+        with pytest.raises(NotTraceable, match="joins an array of components"):
+            joined * 1
         return h
 
-    trace_staged(step, np.ones(D), np.ones(M), None)
+    trace_staged(step, np.ones(D), np.ones(5), None)
 
 
 def test_sixty_four_products_at_once():
@@ -222,6 +245,8 @@ def test_sixty_four_products_at_once():
 def test_a_comparison_of_values_is_noticed():
     step = lambda h, x, W: h @ W if np.allclose(W, W) else h  # noqa: E731
     assert check(step, W).tape.reads_values
+    for step in (lambda h, x, W: h @ W.T, lambda h, x, W: h @ W * np.ndim(W) * np.size(W, 0)):
+        assert not check(step, W).tape.reads_values
 
 
 def test_arrays_of_numbers_become_those_of_another_library():
@@ -238,9 +263,27 @@ def test_arrays_of_numbers_become_those_of_another_library():
 
 def test_a_state_of_components():
     step, d, m, theta = dense("lstm", RNG)
-    trace = check(step, theta, d, m)
-    assert (trace.components, trace.channels) == (2, d // 2)
+    trace = check(step, theta, d, m, components=2)
+    assert trace.channels == d // 2
     assert [str(node) for node in trace.products[-1].operand] == ["h1"]
+
+
+@pytest.mark.parametrize("k", [3, 4])
+def test_a_state_of_more_components(k):
+    def step(h, x, W):
+        first, *others = np.split(h, k, axis=-1)
+        return np.concatenate([*others, np.tanh(first @ W)], axis=-1)
+
+    check(step, W, d=k * D, components=k)
+    with pytest.raises(NotTraceable, match="of an axis of 30 entries"):
+        trace_staged(lambda h, x, W: h[..., :D] @ W, np.ones(5 * D), None, W)
+
+
+def test_a_matrix_that_is_used_alone_is_not_copied():
+    step = lambda h, x, W: np.tanh(h @ W)  # noqa: E731
+    trace = check(step, W)
+    assert trace.weights(W)[trace.products[0].matrix] is W
+    assert len({trace, check(step, W)}) == 2  # traces are themselves, not what they consist of
 
 
 def test_products_that_are_not_used_are_left_out():
@@ -312,6 +355,7 @@ REFUSED = {
         np.ones((65, D, D)),
         "65 products at once, of at most",
     ),
+    "truths by truths": (lambda h, x, W: h * ((h > 0) @ (W > 0)), W, "matrix of truth values"),
     "other axis": (
         lambda h, x, A: (np.stack([h, h], axis=-1) @ A)[:, 0],
         np.ones((2, 2)),

@@ -10,6 +10,7 @@ import pytest
 
 import pararnn_solvers as prs
 from pararnn_solvers import problems
+from pararnn_solvers.autodiff.trace.explanation import explain
 from pararnn_solvers.autodiff.trace.graph import Graph
 from pararnn_solvers.autodiff.trace.inputs import Input
 from pararnn_solvers.autodiff.trace.source import source
@@ -115,6 +116,19 @@ def sum_of_truths(h, x, function):
     return function(np.stack([h > 0, x > 0, h > x], axis=-2), axis=-2)
 
 
+def changes_of_truth(h, x, a):
+    truths = np.stack([h > 0, x > 0, h > x], axis=-2)
+    change = np.diff(truths, axis=-2)
+    return h * (change[..., 0, :] + change[..., 1, :]) + np.diff(
+        truths * x[..., None, :], axis=-2
+    ).sum(-2)
+
+
+def truths_by_einsum(h, x, a):
+    truths = np.stack([h > 0, x > 0, h > x], axis=-2)
+    return h * (np.einsum("...ij->...j", truths) + np.einsum("...ij,...ij->...j", truths, truths))
+
+
 def beside_numbers(h, x, a):
     both = np.stack([h > 0, h], axis=-2)
     return (both + both).astype(h.dtype).sum(axis=-2) * x
@@ -141,6 +155,7 @@ STEPS = {
     "where": (lambda h, x, a: np.where((h > x) & ~(h > 2), a * h, h / 3), 1, N, N, 0.3),
     "maximum": (lambda h, x, a: np.maximum(h, 0) - np.minimum(a, h * x), 1, N, N, weights(N)),
     "clip": (lambda h, x, a: np.clip(a * h + x, -1, 1), 1, N, N, weights(N)),
+    "clip by name": (lambda h, x, a: np.clip(h * x, a_min=-1, a_max=a), 1, N, N, weights(N)),
     "clip one side": (lambda h, x, a: np.clip(h * x, None, 0.1), 1, N, N, None),
     "select": (lambda h, x, a: np.select([h > 1, h > 0], [x, h], -h), 1, N, N, None),
     "relu by product": (lambda h, x, a: (h > 0) * h + (x < 0) * 0.5, 1, N, N, None),
@@ -179,6 +194,10 @@ STEPS = {
     ),
     "logistic": (problems.logistic_map(3.0).recurrence.step, 1, 1, None, 3.0),
     "dense": (lambda h, x, W: np.tanh(h @ W.T + x), 4, 1, 4, weights(4, 4)),
+    "dense by einsum, too": (
+        lambda h, x, W: np.tanh(np.einsum("ij,...j->...i", W, h) - h @ W + W.sum(axis=0)),
+        *(4, 1, None, weights(4, 4)),
+    ),
     "riccati": (riccati, 4, 1, None, weights(2, 2)),
     "norm": (
         lambda h, x, a: h / np.sqrt(np.mean(h * h, axis=-1, keepdims=True)) + x,
@@ -219,6 +238,8 @@ STEPS = {
     "counted, a mean": (lambda h, x, a: h * sum_of_truths(h, x, np.mean), 1, N, N, None),
     "counted, all": (lambda h, x, a: h * np.sum(h > 0.5, axis=-1, keepdims=True), 4, 1, None, None),
     "counted so far": (lambda h, x, a: h * np.cumsum(h > 0.5, axis=-1), 4, 1, None, None),
+    "changes of truth": (changes_of_truth, 1, N, N, None),
+    "truths by einsum": (truths_by_einsum, 1, N, N, None),
     "truths are numbers beside numbers": (beside_numbers, 1, N, N, None),
     "truths written into numbers": (written_truths, 1, N, N, None),
     "largest truth": (
@@ -395,6 +416,12 @@ REFUSED = {
     "outer": (lambda h, x, a: (h[..., None, :] * h[..., :, None])[..., 0], 1, None, "across"),
     "reshape": (lambda h, x, a: h.reshape(-1, 2).reshape(-1), 2, None, "reshape"),
     "closure": (lambda h, x, a: h * np.arange(5.0), 1, None, "pass it in theta"),
+    "closure of rank 2": (
+        lambda h, x, a: (h * np.arange(10.0).reshape(2, 5)).sum(0),
+        1,
+        None,
+        "pass it in theta",
+    ),
     "plain array": (lambda h, x, a: np.array(h) + 1, 1, None, "np.stack"),
     "math": (lambda h, x, a: h * math.exp(a), 1, 0.5, "NumPy's functions"),
     "float": (lambda h, x, a: h * float(a), 1, 0.5, "NumPy's functions"),
@@ -415,6 +442,19 @@ REFUSED = {
     "writes too much": (writes_too_much, 1, None, r"cannot write shape \(2, 5\) into shape \(5,\)"),
     "order": (lambda h, x, a: np.reshape(h, (1, -1), order="F"), 1, None, "order='F'"),
     "integers": (lambda h, x, a: h + np.zeros_like(h, int), 1, None, "array of int64"),
+    "where of a ufunc": (
+        lambda h, x, a: np.add(h, 1, where=True),
+        1,
+        None,
+        "numpy.add with where=",
+    ),
+    "largest": (lambda h, x, a: h - h.max(), 1, None, "numpy.max over an axis of several"),
+    "signs of zero": (
+        lambda h, x, a: np.copysign(h, [0.0, 0.0, -0.0, 0.0, 0.0]),
+        1,
+        None,
+        "pass it in theta",
+    ),
     "where alone": (lambda h, x, a: np.where(h > 0)[0], 1, None, "with a condition only"),
     "initial": (lambda h, x, a: h[None].sum(axis=0, initial=1.0), 1, None, "with initial="),
     "floats as bits": (lambda h, x, a: h & 1, 1, None, "bitwise_and"),
@@ -427,6 +467,12 @@ REFUSED = {
         1,
         np.ones(5),
         "read-only",
+    ),
+    "an axis of n": (
+        lambda h, x, a: (h[..., None] * a).sum(-1),
+        1,
+        np.ones((5, 2)),
+        r"shapes \(5, 1\) and \(5, 2\) across channels",
     ),
     "sums channels": (lambda h, x, a: np.einsum("n->", h), 1, None, "may mix channels"),
     "n in front": (lambda h, x, a: np.einsum("n...->n...", h), 1, None, "may mix channels"),
@@ -455,6 +501,29 @@ def test_large_parameters_that_are_not_used_cost_nothing():
     theta = diagonal_gru.init(RNG, 400, 200)
     traced = trace(diagonal_gru.step, np.ones(200), np.ones(600), theta, 1)
     assert traced.graph.size < 40
+
+
+def test_one_thousand_and_twenty_four_entries():
+    step, theta = (lambda h, x, a: h * a[-1]), np.ones((1024, 3))
+    (name,) = (node.value.name for node in trace(step, np.ones(3), None, theta, 1).parameters)
+    assert name == "theta1023"
+    with pytest.raises(prs.NotTraceable, match="1025 entries per channel; at most 1024"):
+        trace(step, np.ones(3), None, np.ones((1025, 3)), 1)
+
+
+def test_arrays_of_no_entries_join():
+    def step(h, x, a):
+        rows = np.concatenate([h.reshape(2, 3), np.zeros((0, 3))])
+        return np.concatenate([rows.ravel(), a, np.zeros(0)])
+
+    traced = trace(step, np.ones(6), None, np.ones(0), 2)
+    assert [str(node) for node in traced.outputs] == ["h0", "h1"]
+
+
+def test_traces_are_themselves_not_what_they_consist_of():
+    step = lambda h, x, p: h[..., p["order"]] * p["a"]  # noqa: E731
+    theta = {"order": np.array([1, 0]), "a": 0.5}
+    assert len({trace(step, np.ones(2), None, theta, 2) for _ in range(2)}) == 2
 
 
 def test_traced_arrays_have_the_dtypes_of_numpy():
@@ -505,6 +574,13 @@ def test_values_are_added_where_the_input_is():
     np.testing.assert_array_equal(array, [[0, 0, 3, 0, 0, 0], [0, 0, 0, 0, 1, 2]])
 
 
+def one_entry(h):
+    """Numbers of rank 0, a part of the state and a constant, written into single entries."""
+    out = h.copy()
+    out[1], out[2] = 2 * h[0], 0.5
+    return out
+
+
 # Of one state, as an array of rank 1: with one channel, whatever NumPy does with the entries.
 WHOLE = {
     "joined, flat": lambda h: np.concatenate([h[:2].reshape(1, 2), h[2:, None].T], axis=None),
@@ -512,6 +588,8 @@ WHOLE = {
     "numbers that join": lambda h: np.append(h[1:], 1.0),
     "zeros that join": lambda h: np.diag(h).sum(axis=0) + np.diag(h > 0).sum(axis=-1),
     "truths that join": lambda h: 2 * np.hstack([h[:3] > 0, 0.5]) + np.hstack([h > 0])[::-1],
+    "one entry": one_entry,
+    "sums along an axis": lambda h: np.cumsum(h.reshape(2, 2), 0).ravel(),
     "ranks": lambda h: np.atleast_3d(np.atleast_2d(np.atleast_1d(h))).ravel(),
 }
 if hasattr(np, "unstack"):  # NumPy 2.1
@@ -558,12 +636,34 @@ def test_explain_prints_the_source():
     )
 
 
+def test_explain_prints_constants():
+    step = lambda h, x, p: h ** p["power"]  # noqa: E731
+    text = str(prs.Recurrence(step, 1).explain(np.ones(3), None, {"power": 2}))
+    assert text.splitlines()[3] == "constant: theta['power'] = 2"
+
+
+def test_explain_prints_sources_of_two_hundred_operations():
+    def step(h, x, a):
+        out = h
+        for i in range(50):
+            out = out * h + i
+        return sum([x[..., j : j + 1] for j in range(x.shape[-1])], out)
+
+    for m, text in ((2, "def step(h0, x0, x1):"), (3, "(print .linearization.function('step')")):
+        explanation = explain(step, np.ones(5), np.ones(m), None, 1)
+        assert explanation.linearization.operations == 198 + m
+        assert text in str(explanation)
+
+
 def test_explain_tells_which_kernels_there_are():
     W = np.ones((12, 12))
     dense = str(prs.Recurrence(lambda h, x, W: np.tanh(h @ W)).explain(np.ones(12), None, W))
     assert "kernels: rollout and multiple shooting, with 1 product(s) a step" in dense
     none = str(prs.Recurrence(lambda h, x, _: np.arctan(h), 1).explain(np.ones(12)))
     assert "kernels: none: step calls arctan" in none
+    many = {k: str(prs.Recurrence(lambda h, x, _: 2 * h, k).explain(np.ones(72))) for k in (8, 9)}
+    assert "kernels: rollout, multiple shooting, Newton, gradients" in many[8]
+    assert "kernels: none: at most 8 components are compiled" in many[9]
 
 
 def test_explain_says_why_not():

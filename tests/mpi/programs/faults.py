@@ -10,7 +10,6 @@ from mpi4py import MPI
 import pararnn_solvers as prs
 
 COMM = MPI.COMM_WORLD
-LAST = COMM.rank == COMM.size - 1
 T = 8
 
 
@@ -19,6 +18,10 @@ class Unsendable(Exception):
 
     def __init__(self, one, two):
         super().__init__(f"{one} {two}")
+
+
+def is_last():
+    return COMM.rank == COMM.size - 1
 
 
 def tanh(h, x, a):
@@ -59,7 +62,7 @@ def failing(error, after=0):
     def step(h, x, a):
         nonlocal calls
         calls += h.ndim == 3 and len(h) == T
-        if LAST and calls > after:
+        if is_last() and calls > after:
             raise error
         return tanh(h, x, a)
 
@@ -93,7 +96,7 @@ def a_step_that_raises_in_its_turn():
 
 def data_that_are_not_finite():
     x = np.ones((T, 2, 3))
-    x[3, 1, 2] = np.nan if LAST else 1.0
+    x[3, 1, 2] = np.nan if is_last() else 1.0
     where = f"rank {COMM.size - 1}: x is nan at index (3, 1, 2)"
     everywhere(lambda: solve(x=x), prs.InvalidInput, where)
 
@@ -102,28 +105,29 @@ def a_recurrence_that_overflows():
     def step(h, x, _):
         return np.where(x > 0, h * h, 0.5 * h) + x
 
-    x = np.full((T, 2, 3), 1e4 if LAST else 0.0)
+    x = np.full((T, 2, 3), 1e4 if is_last() else 0.0)
     for method in ("newton", "sequential"):
         error = raised_by(lambda m=method: solve(step, x=x, h0=np.ones((2, 3)), method=m))
         assert type(error) is prs.ConvergenceError and error.solution.status.name == "DIVERGED"
-        assert ("on another rank" in str(error)) != LAST
-        assert ("first of this rank at step" in str(error)) == LAST
+        assert ("on another rank" in str(error)) != is_last()
+        assert ("first of this rank at step" in str(error)) == is_last()
         assert len(error.solution.h) == T
     assert solve().success
 
 
 def problems_that_differ():
     refuse = [
-        ({"theta": 0.5 + LAST}, "theta differs"),
-        ({"h0": np.full((2, 3), float(LAST))}, "h0 differs"),
-        ({"method": "chord" if LAST else "newton"}, "method differs"),
-        ({"atol": 1e-3 * (1 + LAST)}, "stopping differs"),
+        ({"theta": 0.5 + is_last()}, "theta differs"),
+        ({"h0": np.full((2, 3), float(is_last()))}, "h0 differs"),
+        ({"method": "chord" if is_last() else "newton"}, "method differs"),
+        ({"atol": 1e-3 * (1 + is_last())}, "stopping differs"),
         (
-            {"x": np.ones((T, 2 + LAST, 3)), "h0": np.zeros((2 + LAST, 3))},
+            {"x": np.ones((T, 2 + is_last(), 3)), "h0": np.zeros((2 + is_last(), 3))},
             "the shape of h0 differs",
         ),
+        ({"x": np.ones((T, 2, 1 if is_last() else 3))}, "x differs"),
     ]
-    kind = np.float32 if LAST else np.float64
+    kind = np.float32 if is_last() else np.float64
     arrays = {"x": np.ones((T, 2, 3), kind), "h0": np.zeros((2, 3), kind), "theta": None}
     refuse.append(({**arrays, "step": lambda h, x, _: h + x}, "the dtype differs"))
     for options, message in refuse:
@@ -154,27 +158,37 @@ def derivatives_that_fail():
     def vjp(h, x, a, lam):
         raise FloatingPointError("in vjp")
 
-    recurrence = prs.Recurrence(tanh, block_size=1, vjp=vjp if LAST else None)
+    recurrence = prs.Recurrence(tanh, block_size=1, vjp=vjp if is_last() else None)
     solution = solve(recurrence)
     everywhere(lambda: prs.gradients(solution, solution.h), FloatingPointError, "in vjp")
-    everywhere(lambda: prs.gradients(solution, solution.h[LAST:]), prs.InvalidInput, "dh has shape")
+    everywhere(
+        lambda: prs.gradients(solution, solution.h[is_last() :]), prs.InvalidInput, "dh has shape"
+    )
 
 
 def roots_that_are_none():
     solution = solve()
     everywhere(lambda: solution.gather(root=COMM.size), prs.InvalidInput, "expected a rank, 0 to")
-    everywhere(lambda: solution.gather(root=int(LAST)), prs.InvalidInput, "root differs between")
+    everywhere(
+        lambda: solution.gather(root=int(is_last())), prs.InvalidInput, "root differs between"
+    )
+
+
+CHECKS = (
+    a_step_that_raises,
+    a_step_that_raises_in_its_turn,
+    data_that_are_not_finite,
+    a_recurrence_that_overflows,
+    problems_that_differ,
+    what_ranks_do_not_take,
+    derivatives_that_fail,
+    roots_that_are_none,
+)
 
 
 def main():
-    a_step_that_raises()
-    a_step_that_raises_in_its_turn()
-    data_that_are_not_finite()
-    a_recurrence_that_overflows()
-    problems_that_differ()
-    what_ranks_do_not_take()
-    derivatives_that_fail()
-    roots_that_are_none()
+    for check in CHECKS:
+        check()
     sys.stdout.write("passed\n")
 
 
@@ -182,7 +196,7 @@ def killed():
     """A rank that the system kills: MPI ends the others."""
 
     def step(h, x, a):
-        if LAST and h.ndim == 3 and len(h) == T:
+        if is_last() and h.ndim == 3 and len(h) == T:
             os.kill(os.getpid(), signal.SIGKILL)
         return tanh(h, x, a)
 
@@ -193,7 +207,7 @@ def killed():
 def uncaught():
     """An error outside of what ranks do together, under ``python -m mpi4py``."""
     solve()
-    if LAST:
+    if is_last():
         raise KeyError("outside of a solve")
     solve()
     sys.stdout.write("passed\n")

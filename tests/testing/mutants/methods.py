@@ -130,10 +130,9 @@ class Pieces:
 
     def solve(self, system, guess, scan, stopping, observe=None):
         h = resolve(guess, system)
-        everyone = np.ones(h.shape[1], bool)
         solution = None
         for t in range(0, max(1, len(h)), 8):
-            part = system.part(h, t, min(t + 8, len(h)), everyone)
+            part = system.part(h, t, min(t + 8, len(h)))
             part = replace(part, h0=self.start_of(system, h, t))
             solution = correct.solve(part, h[t : t + 8], scan, stopping)
             kept = len(solution.h) - (self.skips if t + 8 < len(h) else 0)
