@@ -1,6 +1,7 @@
 """Imports go one way, are quick, and bring nothing heavy along."""
 
 import ast
+import dataclasses
 import importlib
 import os
 import pkgutil
@@ -34,6 +35,7 @@ NUMBA = tuple(  # modules that exist to use it
 MODULES = [module.name for module in pkgutil.walk_packages([str(ROOT)], "pararnn_solvers.")]
 TORCH = "pararnn_solvers.torch."
 LIGHT = [name for name in MODULES if not name.startswith((*NUMBA, TORCH))]
+APART = ("scipy_sparse", "__main__")  # the one imports SciPy, the other runs
 
 
 def layer(module):
@@ -96,7 +98,7 @@ def test_modules_import_nothing_heavy():
     code = f"""
 import importlib, sys
 for name in {LIGHT}:
-    if name.endswith(("scipy_sparse", "__main__")):
+    if name.endswith({APART}):
         continue
     importlib.import_module(name)
     heavy = [module for module in {HEAVY} if module in sys.modules]
@@ -115,6 +117,15 @@ prs.gradients(solution, solution.h)
 assert not [name for name in ("numba", "matplotlib", "scipy.sparse") if name in sys.modules]
 """
     run(code)
+
+
+def test_records_are_values():
+    """They cannot be changed, but for those that are filled as things go on."""
+    modules = [importlib.import_module(name) for name in LIGHT if not name.endswith(APART)]
+    classes = {c for m in modules for c in vars(m).values() if isinstance(c, type)}
+    records = [c for c in classes if dataclasses.is_dataclass(c)]
+    filled = {c.__name__ for c in records if not c.__dataclass_params__.frozen}
+    assert filled == {"Communication", "Part", "Tally", "_Stream", "_Writer"}
 
 
 @pytest.mark.parametrize("name", prs.__all__)

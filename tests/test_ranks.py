@@ -81,8 +81,9 @@ def test_a_library_of_mpi_that_is_missing_is_an_error_with_the_remedy(monkeypatc
     def missing(name):
         raise RuntimeError("cannot load MPI library\nlibmpi.so: cannot open shared object file")
 
+    error = prs.BackendUnavailable  # imported on first use
     monkeypatch.setattr(communicators.importlib, "import_module", missing)
-    with pytest.raises(prs.BackendUnavailable, match="cannot load MPI library; pip install"):
+    with pytest.raises(error, match="cannot load MPI library; pip install"):
         communicators.mpi()
 
 

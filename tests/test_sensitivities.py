@@ -264,6 +264,12 @@ def test_a_change_of_parameters_that_are_none_is_refused():
         prs.jvp(solution, dtheta=np.ones(2))
 
 
+def test_a_change_says_of_what():
+    solution = prs.solve(lambda h, x, _: h / 2 + x, np.ones((3, 1)), np.zeros(1))
+    with pytest.raises(TypeError, match="positional"):
+        prs.jvp(solution, np.ones((3, 1)))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_directional_derivatives_are_those_of_complex_step_rollouts(case):
     case = CASES[case]

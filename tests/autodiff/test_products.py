@@ -81,6 +81,7 @@ def test_products_that_conjugate_complex_numbers(function, check):
 @pytest.mark.skipif(not hasattr(np, "matvec"), reason="NumPy 2.2")
 def test_vecdot_matvec_and_vecmat(check):
     check(np.vecdot, *arrays((5, 2, 3), (5, 1, 3)), analytic=False)
+    check(np.linalg.vecdot, *arrays((5, 2, 3), (5, 1, 3)), analytic=False)
     check(np.matvec, *arrays((5, 2, 3), (5, 3)), analytic=False)
     check(np.matvec, *arrays((2, 3), (5, 3)), analytic=False)
     check(np.vecmat, *arrays((5, 3), (3, 2)), analytic=False)

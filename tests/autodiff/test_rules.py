@@ -190,6 +190,7 @@ def slope(function, *at):
         (np.sqrt, ([0.0],), [np.inf]),
         (np.abs, ([-2.0, 0.0, 2.0],), [-1, 0, 1]),
         (lambda h: np.hypot(h, 0), ([0.0, 2.0],), [0, 1]),
+        (lambda h: np.hypot(0, h), ([0.0, 2.0],), [0, 1]),
         (lambda h: np.maximum(h, 1), ([0.0, 1.0, 2.0],), [0, 1, 1]),
         (lambda h: np.maximum(1, h), ([0.0, 1.0, 2.0],), [0, 0, 1]),
         (lambda h: np.minimum(h, 1), ([0.0, 1.0, 2.0],), [1, 1, 0]),

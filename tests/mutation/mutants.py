@@ -54,6 +54,11 @@ class Mutant(NamedTuple):
     operator: str
     source: str
 
+    @property
+    def lines(self) -> range:
+        """The lines that are changed."""
+        return range(self.line, self.end + 1)
+
 
 def operators() -> dict[str, Any]:
     """Return the operators of cosmic-ray that are used, by name."""

@@ -12,9 +12,9 @@ By default the tests are those of the same name: ``tests/solvers`` or ``tests/te
 
 How: pytest runs the tests once, while coverage notes which of them reach each line. Then the
 process forks for each mutant, and the child changes the code of the functions, so that nothing is
-imported again. What the import itself runs (constants, tables, decorated functions, kernels) is
-tried in a fresh interpreter, with the changed source in place of the module; Numba then compiles
-afresh.
+imported again. What the import itself runs (constants, tables, defaults, decorated functions,
+kernels) is tried in a fresh interpreter, with the changed source in place of the module; Numba then
+compiles afresh.
 
 ``--results FILE`` keeps what is known of each mutant; another run with it goes on where that one
 stopped. Needs cosmic-ray and coverage (``pip install cosmic-ray coverage``), and a system that
@@ -34,6 +34,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.mutation.codes import exchanged  # noqa: E402
 from tests.mutation.mutants import Mutant, mutants  # noqa: E402
 from tests.mutation.trials import (  # noqa: E402
     KILLED,
@@ -41,7 +42,6 @@ from tests.mutation.trials import (  # noqa: E402
     SURVIVED,
     UNREACHED,
     Trials,
-    exchanged,
     run_instead,
 )
 

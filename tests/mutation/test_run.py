@@ -25,9 +25,16 @@ def unused(a):
 @cache
 def thrice(a):
     return 3 * a
+
+def product():
+    def multiplied(a, by=2):
+        return by * a
+    return multiplied
+
+twice = product()
 """
 TESTS = """
-from tiny import capped, larger, thrice
+from tiny import capped, larger, thrice, twice
 
 def test_larger():
     assert larger(1, 2) == larger(2, 1) == 2
@@ -37,6 +44,15 @@ def test_capped():
 
 def test_thrice():
     assert thrice(5) == 15
+
+def test_twice():
+    assert twice(5) == 10
+
+SEEN = []
+
+def test_that_passes_once_only():
+    SEEN.append(larger(1, 2))
+    assert len(SEEN) == 1
 """
 
 
@@ -45,9 +61,10 @@ def test_thrice():
     reason="needs cosmic-ray and coverage",
 )
 def test_what_survives_is_equivalent_or_untested(tmp_path):
-    """Killed in a fork and, for the constant, in a fresh interpreter.
+    """Killed in a fork and, for the constant and the default, in a fresh interpreter.
 
-    ``>=`` changes nothing, nor does it to remember nothing.
+    ``>=`` changes nothing, nor does it to remember nothing. A test that fails when it runs again
+    would kill whatever it meets.
     """
     (tmp_path / "tiny.py").write_text(MODULE)
     (tmp_path / "test_tiny.py").write_text(TESTS)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ast
+import contextlib
 import functools
 import gc
+import importlib
 import os
 import resource
 import signal
@@ -21,57 +22,15 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from tests.mutation.children import FAILED, forked
+from tests.mutation.codes import exchanged
 from tests.mutation.mutants import Mutant
 
-KNOWN = {"property", "cached_property", "staticmethod", "classmethod", "contextmanager"}
-KNOWN |= {"implements", "cache", "lru_cache"}  # the first registers; what is cached is forgotten
 KILLED, SURVIVED, UNREACHED, SLOW = "killed", "survived", "not reached", "out of time"
 RESULTS = (KILLED, SLOW, SURVIVED, UNREACHED)
 RUN = Path(__file__).with_name("run.py")
-FAILED = 3  # the status of a child that could not try a mutant
+IMPORT = ""  # the name that coverage gives to what runs before the tests
 OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGKILL, -signal.SIGALRM)  # others, as of a crash, kill
-
-
-def codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Yield a code and all that it contains."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from codes(constant)
-
-
-def itself(code: types.CodeType) -> Any:
-    """Return a code without what it contains."""
-    inner = tuple(c for c in code.co_consts if not isinstance(c, types.CodeType))
-    return code.co_qualname, code.co_code, repr(inner), code.co_names
-
-
-def exchanged(mutant: Mutant) -> dict[types.CodeType, types.CodeType]:
-    """Return the codes of functions to exchange; none where the import runs what has changed."""
-    file, source = str(Path(mutant.path).resolve()), Path(mutant.path).read_text(encoding="utf-8")
-    if decorated(source, mutant.line):
-        return {}
-    pairs = [codes(compile(s, file, "exec", dont_inherit=True)) for s in (source, mutant.source)]
-    try:
-        found = [(old, new) for old, new in zip(*pairs, strict=True) if old != new]
-    except ValueError:  # a function more, or less
-        return {}
-    optimized = 0x2  # the flag of functions, not of modules and classes
-    if any(itself(a) != itself(b) and not a.co_flags & optimized for a, b in found):
-        return {}
-    if any(a.co_freevars != b.co_freevars for a, b in found):  # live closures have others
-        return {}
-    return {old: new for old, new in found if old.co_flags & optimized}
-
-
-def decorated(source: str, line: int) -> bool:
-    """Tell whether a line is in a function that its decorator may have compiled."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef) and node.lineno <= line <= (node.end_lineno or 0):
-            names = (ast.unparse(d).partition("(")[0].split(".")[-1] for d in node.decorator_list)
-            if not KNOWN.issuperset(names):
-                return True
-    return False
 
 
 class Instead(MetaPathFinder):
@@ -98,29 +57,57 @@ class Trials:
         self.caches: list[Any] = []
         self.taken: dict[str, float] = {}
         self.kills: Counter[tuple[Any, ...]] = Counter()  # by a test: in a module, on a line
+        self.watched = self.watch()
 
     def pytest_sessionstart(self) -> None:
         few_examples()
 
     def pytest_runtestloop(self, session: Any) -> bool:
         reached = self.reached(session.items, {mutant.path for mutant in self.wanted})
+        session.items[:] = self.repeatable(session.items)
         self.functions = [f for f in gc.get_objects() if type(f) is types.FunctionType]
         self.caches = [f for f in gc.get_objects() if isinstance(f, functools._lru_cache_wrapper)]
         gc.freeze()  # nothing that is there need be copied by a child
         for mutant in self.wanted:
-            lines = range(mutant.line, mutant.end + 1)
-            own = reached[mutant.path]
-            names = {name for line in lines for name in own.get(line, ())}
-            codes = exchanged(mutant)
-            if not codes and not names:  # the import runs it: any test of the module may tell
-                names = {name for some in own.values() for name in some}
-            items = [item for item in session.items if item.nodeid in names]
-            items = self.affordable(items, mutant)
-            result, by = self.trial(mutant, codes, items) if items else (UNREACHED, "")
-            if result == KILLED:
-                self.kills.update([(by, mutant.path, mutant.line), (by, mutant.path)])
+            result = UNREACHED
+            for codes, names in self.attempts(mutant, reached[mutant.path]):
+                items = [item for item in session.items if item.nodeid in names]
+                result, by = self.trial(mutant, codes, self.affordable(items, mutant))
+                if result == KILLED:
+                    self.kills.update([(by, mutant.path, mutant.line), (by, mutant.path)])
+                    break
             self.keep(mutant, result)
         return True
+
+    def attempts(self, mutant: Mutant, reached: dict[int, list[str]]) -> Iterator[tuple[Any, Any]]:
+        """Yield codes to exchange, if any, and the tests to run.
+
+        What the import runs is tried in a fresh interpreter: constants and decorators, but also
+        defaults of functions that it makes, which are in no code. There any test may tell: first
+        those that reach the module, then those that only see what it left elsewhere.
+        """
+        known = {IMPORT, *self.taken}
+        names = {name for line in mutant.lines for name in reached.get(line, ())} & known
+        codes = exchanged(mutant)
+        if codes and names - {IMPORT}:
+            yield codes, names
+        if IMPORT in names or not codes:
+            every = {name for some in reached.values() for name in some} & self.taken.keys()
+            yield from (({}, some) for some in (every, self.taken.keys() - every) if some)
+
+    def repeatable(self, items: list[Any]) -> list[Any]:
+        """Return the tests that pass in a child, too, where they run for the second time."""
+
+        def once_only() -> str:
+            return "\n".join(item.nodeid for item in items if not passes(item))
+
+        status, failed = forked(once_only, 60 + 20 * sum(self.taken.values()))
+        if status not in (0, 1):
+            sys.exit(f"these tests cannot run twice in a process: {failed or status}")
+        if failed:
+            print(f"left out, since they pass only once in a process:\n{failed}", flush=True)
+        self.taken = {k: v for k, v in self.taken.items() if k not in failed.splitlines()}
+        return [item for item in items if item.nodeid in self.taken]
 
     def affordable(self, items: list[Any], mutant: Mutant) -> list[Any]:
         """Return the quickest tests, as many as there is time for; those first that may kill soon.
@@ -139,14 +126,21 @@ class Trials:
         some = [item for item, sum_ in zip(items, total, strict=True) if sum_ <= self.limit / 3]
         return sorted(some or items[:1], key=chance, reverse=True)
 
-    def reached(self, items: list[Any], paths: set[str]) -> dict[str, dict[int, list[str]]]:
-        """Run all tests; return which of them reach each line of each module."""
+    def watch(self) -> Any:
+        """Start to note which lines run: at first, until tests run, on import."""
         import coverage
 
-        files = [str(Path(path).resolve()) for path in paths]
+        files = [str(Path(mutant.path).resolve()) for mutant in self.wanted]
         watched = coverage.Coverage(data_file=None, config_file=False, include=files)
-        failed = []
         watched.start()
+        return watched
+
+    def reached(self, items: list[Any], paths: set[str]) -> dict[str, dict[int, list[str]]]:
+        """Run all tests; return which of them, or the import, reach each line of each module."""
+        watched, failed = self.watched, []
+        for path in paths:
+            with contextlib.suppress(ImportError):  # in vain where an extra is missing
+                importlib.import_module(".".join(Path(path).with_suffix("").parts))
         for item in items:
             watched.switch_context(item.nodeid)
             before = time.process_time()
@@ -160,24 +154,7 @@ class Trials:
 
     def trial(self, mutant: Mutant, codes: Any, items: list[Any]) -> tuple[str, str]:
         """Run tests on a mutant in a child until one fails; return the result, and which."""
-        read, write = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(read)
-            quiet = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(quiet, 1), os.dup2(quiet, 2)
-            ended = FAILED  # whatever is raised here, nothing of it may leave the child
-            try:
-                by = self.tried(mutant, codes, items)
-                ended = int(bool(by))
-            except BaseException as error:
-                by = repr(error)
-            os.write(write, by.encode()[:1000])
-            os._exit(ended)
-        os.close(write)
-        status = waited(child, 20 * self.limit)
-        with os.fdopen(read) as pipe:
-            by = pipe.read()
+        status, by = forked(lambda: self.tried(mutant, codes, items), 20 * self.limit)
         if status == FAILED:
             sys.exit(f"{mutant.path}:{mutant.line} cannot be tried: {by}")
         if status == 0:
@@ -234,18 +211,6 @@ def passes(item: Any) -> bool:
     from _pytest.runner import runtestprotocol
 
     return not any(report.failed for report in runtestprotocol(item, log=False, nextitem=None))
-
-
-def waited(child: int, seconds: float) -> int:
-    """Return the exit status of a child, which gets so many seconds by the clock."""
-    end = time.monotonic() + seconds
-    while True:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > end:
-            os.kill(child, signal.SIGKILL)
-        time.sleep(0.005)
 
 
 def run_instead(path: str, source: str, names: list[str]) -> int:

@@ -154,6 +154,45 @@ def test_large_blocks_are_not_worth_their_cost(d, method):
     assert_is_rollout(case, solution)
 
 
+@pytest.mark.parametrize(
+    ("batch", "d", "exponent", "method"),
+    [
+        (2**18 - 1, 1, -1.0, "newton(chunk=37)"),
+        (2**18, 1, -1.0, "sequential()"),
+        (2**16 - 1, 1, -0.01, "newton()"),
+        (2**16, 1, -0.01, "sequential()"),
+        (1, 64, -0.01, "newton()"),
+        (1, 65, -0.01, "sequential()"),
+    ],
+)
+def test_on_a_device_steps_have_to_be_larger_to_be_worth_it(
+    monkeypatch, batch, d, exponent, method
+):
+    """What is chosen is on the host here: only the first state of so many sequences is made."""
+    monkeypatch.setattr(auto.arrays, "is_device_array", lambda array: True)
+    monkeypatch.setattr(auto, "largest_exponent", lambda system: exponent)
+    monkeypatch.setattr(auto.memory, "free_memory", lambda h0: np.inf)
+    recurrence = prs.Recurrence(lambda h, x, _: 0.5 * h, block_size=d)
+    system = System(recurrence, None, np.ones((batch, d)), steps=16 * 37)
+    assert str(auto.choose(system)[0]) == method
+
+
+@pytest.mark.parametrize(
+    ("a", "steps", "method"),
+    [
+        (0.5, 800, "newton()"),
+        (0.5, 860, "newton(chunk=52)"),
+        (1e-4, 17, "newton()"),
+        (1e-4, 255, "newton()"),
+        (1e-4, 256, "newton(chunk=16)"),
+    ],
+)
+def test_chunks_are_long_enough_to_forget_and_sixteen_at_least(a, steps, method):
+    """``0.5**52`` is `eps`, and 16 * 52 = 832; a chunk has 16 steps where fewer would do."""
+    step = prs.Recurrence(lambda h, x, a: a * h + 1, block_size=1)
+    assert prs.solve(step, None, np.ones(1), a, steps=steps, compiled=False).method == method
+
+
 def test_stop_iteration_is_not_followed_by_a_window():
     def stop(state):
         raise StopIteration
@@ -180,6 +219,15 @@ def test_the_exponent_of_a_batch_is_its_greatest():
     step = prs.Recurrence(lambda h, x, _: x[..., :1] * h, block_size=1)
     x = np.broadcast_to(np.array([[0.5], [0.9], [0.1]]), (50, 3, 1))
     assert auto.largest_exponent(System(step, x, np.ones((3, 1)))) == pytest.approx(np.log(0.9))
+
+
+def test_the_exponent_is_that_of_the_first_hundred_steps():
+    x = np.full((200, 1, 1), 0.5)
+    x[99], x[100] = 2.0, 8.0
+    step = prs.Recurrence(lambda h, x, _: x * h, block_size=1)
+    assert auto.largest_exponent(System(step, x, np.ones((1, 1)))) == pytest.approx(
+        -98 * np.log(2) / 100
+    )
 
 
 @pytest.mark.parametrize(("T", "batch"), [(0, (1,)), (3, (0,))])

@@ -113,6 +113,7 @@ def test_hutchinson_is_unbiased():
 
 def test_hutchinson_is_exact_for_a_diagonal_and_repeatable():
     iterate = iterate_of(CASES["diagonal"])
+    assert prs.hutchinson() == prs.hutchinson(probes=1, seed=0)
     np.testing.assert_allclose(prs.hutchinson()(iterate), prs.exact(iterate), rtol=1e-13)
     dense = iterate_of(CASES["dense"])
     later = iterate_of(CASES["dense"], number=1)
@@ -141,6 +142,10 @@ def test_clipped_bounds_the_norm_and_leaves_smaller_blocks(bound, case, seed):
     np.testing.assert_allclose(
         clipped * norm[..., None, None, :], A * clipped_norm[..., None, None, :], atol=1e-12
     )
+
+
+def test_clipped_to_one_unless_told():
+    assert prs.clipped() == prs.clipped(bound=1.0, base=prs.exact)
 
 
 def test_clipped_diagonal_is_the_clipped_diagonal():

@@ -200,6 +200,7 @@ def test_names_are_aliases_of_configured_values():
     assert prs.jacobi() == prs.Newton(linearization=A.zero)
     assert prs.windowed(length=9) == prs.Newton(window=9)
     assert prs.windowed(prs.jacobi(), 9) == prs.Newton(linearization=A.zero, window=9)
+    assert {prs.auto(), prs.sequential()} == {prs.auto(), prs.sequential()}
 
 
 def test_a_method_to_modify_is_a_name_a_constructor_or_a_value():
@@ -241,6 +242,8 @@ VALUES = {
     "newton(step_length=relaxed(0.7))": lambda: prs.relaxation(0.7),
     "newton(step_length=backtracking)": lambda: prs.Newton(step_length=prs.backtracking),
     "newton(step_length=backtracking(c=0.001, shrink=0.5))": lambda: prs.damped_newton(1e-3),
+    "newton(step_length=backtracking(c=0.0001, shrink=0.5))": lambda: prs.damped_newton(),
+    "newton(window=128)": lambda: prs.windowed(),
     "newton(step_length=trust_region(initial=0.01))": lambda: prs.levenberg_marquardt(),
     "newton(linearization=identity, step_length=anderson_mixing(5))": lambda: prs.anderson(),
     "newton(step_length=anderson_mixing(2, base=relaxed(0.5)), window=8)": lambda: prs.windowed(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import pararnn_solvers as prs
 from pararnn_solvers import problems
-from pararnn_solvers.solvers.shooting import rollout_chunks
+from pararnn_solvers.solvers.shooting import corrected, rollout_chunks
 from pararnn_solvers.system import System
 from tests.strategies import (
     allowed_error,
@@ -186,3 +186,14 @@ def test_the_unknowns_are_the_ends_of_all_chunks_but_the_last(chunk):
     case, seen = dense_tanh(T=24, batch=(2,)), []
     solve(case, method=prs.newton(chunk=chunk), callback=lambda state: seen.append(state.h.shape))
     assert set(seen) == {(23 // chunk, 2, 4)}
+
+
+@pytest.mark.parametrize(
+    ("d", "method"), [(64, "newton()"), (65, "newton(linearization=diagonal)")]
+)
+def test_large_blocks_of_chunks_are_corrected_by_their_diagonals(d, method):
+    """From wherever chunks ended: here from the trajectory itself."""
+    case = dense_tanh(d=d, T=4, batch=(2,))
+    found = corrected(solve(case, method="sequential"), 2, np.array([True, False]), None)
+    assert found.note == f"1 sequence(s), whose chunks do not forget, were corrected by {method}"
+    assert_is_rollout(case, found)

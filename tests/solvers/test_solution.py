@@ -134,6 +134,14 @@ def test_it_cannot_be_changed():
         solution.h = None
 
 
+def test_it_is_equal_to_itself_alone():
+    """To compare arrays entry by entry is left to who wants that."""
+    solution = solve(dense_tanh())
+    assert solution == solution
+    assert solution != dataclasses.replace(solution)
+    assert len({solution, dataclasses.replace(solution)}) == 2
+
+
 def test_the_status_is_the_worst():
     solution = solve(dense_tanh(T=5, batch=(3,)))
     for worst, others in [
@@ -177,6 +185,7 @@ def test_the_names_of_method_and_backend():
     solution = solve(dense_tanh(), method=prs.newton(chunk=3), backend="scipy")
     assert solution.method == "newton(chunk=3)"
     assert solution.backend == "scipy"
+    assert not solution.compiled
 
     def my_scan(blocks, rhs, *, adjoint=False):
         from pararnn_solvers.linear.sequential import scan

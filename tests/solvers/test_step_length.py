@@ -89,6 +89,11 @@ def test_backtracking_that_may_not_shrink_takes_the_full_step_or_none():
     np.testing.assert_array_equal(refused.h, wild.h)
 
 
+def test_parameters_of_backtracking_are_named():
+    with pytest.raises(TypeError, match="positional"):
+        prs.backtracking(iterate_of(dense_tanh(T=3, batch=(1,)), np.ones((3, 1, 4))), SCAN, 1e-4)
+
+
 def test_backtracking_takes_the_first_step_that_meets_the_condition():
     c, shrink = 0.45, 0.7
     case = dense_tanh(d=6, T=30, batch=(8,), lipschitz=3.0)

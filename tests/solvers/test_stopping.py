@@ -79,6 +79,13 @@ def test_the_iteration_limit():
     np.testing.assert_allclose(partial.h[:2], rollout(case)[:2], atol=rounding(case))
 
 
+def test_the_default_limit_is_a_hundred_iterations():
+    """Each damps the error by 1 % only."""
+    solution = attempt(block_tanh(T=3), method=prs.relaxation(0.01))
+    assert solution.status is prs.Status.MAX_ITER
+    assert solution.n_iter == prs.Stopping().max_iter == 100
+
+
 def test_no_iterations_at_all_return_the_guess():
     case = dense_tanh(T=30)
     guess = np.ones((30, 4))

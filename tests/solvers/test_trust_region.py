@@ -156,6 +156,17 @@ def test_a_damping_beyond_its_limit_stalls():
     assert moved.stalled[1]
 
 
+def test_the_first_damping_and_the_last():
+    """States that are not finite are refused, which multiplies the damping by four."""
+    wild = np.full((30, 2, 6), np.nan)
+    iterate, moved = first_step(wild, None)
+    np.testing.assert_array_equal(moved.damping, 4e-2)
+    _, moved = first_step(wild, np.array([0.25e12, 0.25e12 + 0.125]))
+    np.testing.assert_array_equal(moved.stalled, [False, True])
+    with pytest.raises(TypeError, match="positional"):  # a damping is named
+        trust_region(iterate, load("sequential"), 1e-2)
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
