@@ -19,7 +19,7 @@ from pararnn_solvers import arrays
 from pararnn_solvers.compiled import cuda_kernels as kernels
 from pararnn_solvers.compiled import cuda_launch
 from pararnn_solvers.compiled.cuda_program import CudaProgram
-from pararnn_solvers.compiled.shooting import MOST_EVALUATIONS, SHARE, Shot
+from pararnn_solvers.compiled.shooting import MOST_EVALUATIONS, SHARE, Shot, ended
 from pararnn_solvers.compiled.shooting_policy import Memory
 from pararnn_solvers.linear import cuda
 from pararnn_solvers.typing import Array
@@ -266,6 +266,5 @@ def shoot_newton(
         change = scan(tangents[:-1], jump)
         chunks.starts[1:] = xp.where(open_[:, None], chunks.starts[1:] + change, chunks.starts[1:])
     evaluations = len(norms) * T * B
-    # In place of the last jump there will be the residual of what is returned.
     shot = join(chunks, norms[:-1], evaluations, NEWTON_SHARE * atol, NEWTON_SHARE * rtol)
-    return shot._replace(n_iter=n_iter)
+    return shot._replace(n_iter=n_iter, norms=ended(shot.norms, n_iter, shot.norms[-1]))

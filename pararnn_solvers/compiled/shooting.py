@@ -34,7 +34,7 @@ class Shot(NamedTuple):
     Attributes
     ----------
     norms : array, shape (max(n_iter) + 1, batch)
-        Greatest jump between chunks, and at the end the residual of the states.
+        Greatest jump between chunks; from the end of a sequence on the residual of its states.
     n_iter : array of int, shape (batch,)
         Iterations of each sequence: corrections, or one for chunks that run until they meet.
     joined : array of bool, shape (batch,)
@@ -251,9 +251,14 @@ def shoot_newton(
         starts[1:, open_] += change[:, open_]
         n_iter += open_
     _, _, diverged = joints(h0, ends, starts)
-    norms[-1] = residual
     finite, taken = chunks.finite and bool(joined.all()), len(norms) * T * B
-    return Shot(np.stack(norms), n_iter, met & ~diverged, diverged, taken, finite)
+    shot = ended(np.stack(norms), n_iter, residual)
+    return Shot(shot, n_iter, met & ~diverged, diverged, taken, finite)
+
+
+def ended(norms: Array, n_iter: Array, residual: Array) -> Array:
+    """Return norms by iteration with the residual where a sequence ended, and from there on."""
+    return np.where(np.arange(len(norms))[:, None] < n_iter, norms, residual)
 
 
 def seams(
