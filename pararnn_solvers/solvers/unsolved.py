@@ -102,7 +102,7 @@ class Unsolved:
         """How many iterations were made."""
         return len(self.norms) - 1
 
-    def first(self, fused: bool) -> Iterate | None:
+    def first(self, fused: bool = False) -> Iterate | None:
         """Return the iterate at the guess, less what is converged there already.
 
         ``fused``: one kernel makes whole iterations.

@@ -199,14 +199,12 @@ def formula(tree: Tree, homes: bool = False) -> str:
     if name not in INFIX:
         return f"{home(name) + '.' if homes else ''}{name}({', '.join(parts)})"
     left, right = parts
-    sums = ("add", "subtract")
-    if name == "multiply":
-        left = f"({left})" if _is(arguments[0], sums) else left
-        right = f"({right})" if _is(arguments[1], sums) else right
-        return f"{left}*{right}"
-    if name == "subtract" and _is(arguments[1], sums):
+    sums, product = ("add", "subtract"), name == "multiply"
+    if product and _is(arguments[0], sums):
+        left = f"({left})"
+    if _is(arguments[1], (*sums, "multiply") if product else sums):  # which rounds first
         right = f"({right})"
-    return f"{left} {INFIX[name]} {right}"
+    return f"{left}*{right}" if product else f"{left} {INFIX[name]} {right}"
 
 
 def _is(tree: Tree, names: tuple[str, ...]) -> bool:

@@ -18,7 +18,7 @@ from pararnn_solvers.testing.results import CheckFailed
 PROMISED = "solve(system, guess, scan, stopping, observe) returns a Solution"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Watched:
     """A method that looks at what another one returns, before anybody else does."""
 

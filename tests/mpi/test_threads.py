@@ -8,6 +8,7 @@ import warnings
 import pytest
 
 import pararnn_solvers as prs
+from tests.cuda_on_cpu import fake_cupy
 from tests.mpi import double
 
 with double.installed():
@@ -16,7 +17,6 @@ with double.installed():
 CHECKS = [
     *(scans.CHECKS + solves.CHECKS + faults.CHECKS),
     *(scans.IN_KERNELS + solves.IN_KERNELS),
-    devices.slabs_on_devices,
 ]
 
 
@@ -28,3 +28,9 @@ def test_ranks_that_are_threads(check, ranks):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", prs.ConvergenceWarning)
         double.run(ranks, check)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_slabs_on_devices(ranks):
+    with fake_cupy.installed():
+        double.run(ranks, devices.slabs_on_devices)

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 import pararnn_solvers as prs
 from pararnn_solvers.problems import van_der_pol
+from pararnn_solvers.solvers.stopping import Stopping
+from pararnn_solvers.solvers.unsolved import Unsolved
 from tests.strategies import (
     Case,
     allowed_error,
@@ -45,6 +47,13 @@ class Counting:
 def one_sequence(case, b):
     x = None if case.x is None else case.x[:, b]
     return case._replace(x=x, h0=case.h0[b])
+
+
+def test_the_first_iterate_keeps_its_states_when_the_next_are_put_in_their_place():
+    """As the page on methods of one's own relies on."""
+    case = gained([0.5])
+    unsolved = Unsolved(prs.System(case.recurrence, case.x, case.h0), None, Stopping())
+    assert not np.may_share_memory(unsolved.first().h, unsolved.h)
 
 
 @given(
