@@ -169,6 +169,7 @@ def solve(
             with observer(flat, callback, progress) as observe:
                 solution = chosen.solve(flat, start, scan, stopping, observe)
                 if has_limits(flat) and Status.DIVERGED in solution.sequence_status:
+                    check_inputs(system)  # NaN of theirs is not the kernels'
                     flat = replace(with_one_batch_axis(system), tally=Tally(), ranks=ranks)
                     solution = chosen.solve(flat, start, scan, stopping, observe)
             if flat.tally.suspect:

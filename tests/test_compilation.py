@@ -486,6 +486,14 @@ def test_angles_that_kernels_do_not_compute_are_left_to_step(step, dtype):
     assert prs.solve(*case, compiled=True).compiled
 
 
+@pytest.mark.parametrize("method", ["auto", "sequential", prs.newton(chunk=20)])
+def test_nan_of_the_inputs_is_not_taken_for_an_angle_out_of_reach(method):
+    x = np.ones((2000, 3, 2))
+    x[5, 1, 0] = np.nan
+    with pytest.raises(InvalidInput, match=r"x is nan at index \(5, 1, 0\)"):
+        prs.solve(turned, x, np.zeros((3, 2)), method=method, compiled=True)
+
+
 def test_what_overflows_without_kernels_too_has_diverged():
     x = np.full((2000, 1), 2.0)
     with pytest.raises(prs.ConvergenceError, match="DIVERGED"):

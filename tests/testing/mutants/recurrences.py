@@ -4,7 +4,7 @@ Each is a small change to one of the correct ones in `CORRECT`.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,16 +14,7 @@ from pararnn_solvers.cells import diagonal_gru
 from tests.cells import common
 from tests.strategies import block_tanh, dense_tanh
 from tests.testing.mutants import derivatives
-
-
-class Mutant(NamedTuple):
-    """A wrong recurrence with its data; `says` is in the message of the check that catches it."""
-
-    name: str
-    wrong: str
-    objects: tuple[Any, ...]
-    caught_by: str
-    says: str
+from tests.testing.mutants.derivatives import Mutant
 
 
 def _data(case):
